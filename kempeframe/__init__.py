@@ -1,0 +1,59 @@
+"""kempeframe: experiments as declarative specs, papers as plugins."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from kempeframe.components import Attack, Data, Evaluator, Fit, Model, Optimizer, component, field
+from kempeframe.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from kempeframe.api import run
+    from kempeframe.spec import load_spec
+    from kempeframe.study import Study
+    from kempeframe.task import Batch, Examples, Moments, MomentSplit, Snapshot, Split, Task
+
+try:
+    __version__ = version("kempeframe")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"
+
+# Imported when first used: torch stays out until a network is needed.
+_LATER = {
+    "run": "kempeframe.api",
+    "load_spec": "kempeframe.spec",
+    "Study": "kempeframe.study",
+    **dict.fromkeys(("Batch", "Examples", "Moments", "MomentSplit", "Snapshot", "Split", "Task"), "kempeframe.task"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'kempeframe' has no attribute {name!r}")
+
+
+__all__ = [
+    "Attack",
+    "Batch",
+    "Data",
+    "Evaluator",
+    "Examples",
+    "Fit",
+    "Model",
+    "MomentSplit",
+    "Moments",
+    "Optimizer",
+    "Snapshot",
+    "Split",
+    "Study",
+    "Task",
+    "__version__",
+    "component",
+    "field",
+    "hookimpl",
+    "load_spec",
+    "run",
+]

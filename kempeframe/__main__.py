@@ -1,0 +1,7 @@
+"""`python -m kempeframe`."""
+
+import sys
+
+from kempeframe.cli import main
+
+sys.exit(main())

@@ -1,0 +1,32 @@
+"""From Python: `study = kempeframe.run("spec.toml")`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from kempeframe.spec import load_spec
+from kempeframe.store import Store
+from kempeframe.study import Options, Study, run_study
+
+
+def run(
+    spec: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    seeds: int | None = None,
+    smoke: bool = False,
+    store: str | Path | None = None,
+    fresh: bool = False,
+    device: str = "cpu",
+) -> Study:
+    """Run a spec and return its study: `.table` (a data frame), `.claims` (verdicts), `.fitted(row)` (a network).
+
+    `overrides` maps dotted keys to values, as `--set` does. Raises SpecError with every problem of the spec.
+    """
+    texts = [f"{key}={tomli_w.dumps({'v': value}).partition('=')[2].strip()}" for key, value in (overrides or {}).items()]
+    checked = load_spec(spec, texts, smoke=smoke, seeds=seeds)
+    return run_study(checked, Store(Path(store) if store else None), Options(device=device, fresh=fresh))

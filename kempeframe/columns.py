@@ -1,0 +1,90 @@
+"""Derived columns: formulas over columns, as `[columns]` defines them. Arithmetic only, never `eval`."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+FUNCTIONS: dict[str, Callable[..., float]] = {
+    "abs": abs,
+    "exp": math.exp,
+    "log": math.log,
+    "log10": math.log10,
+    "max": max,
+    "min": min,
+    "sqrt": math.sqrt,
+}
+
+
+class Expression:
+    """A formula such as `optimizer.steps * optimizer.batch_size / data.data_budget`.
+
+    Raises:
+        ValueError: it is no formula of numbers, columns, + - * / ** and the functions of `FUNCTIONS`.
+    """
+
+    def __init__(self, text: str):
+        self.text = text
+        try:
+            self._tree = ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            raise ValueError(f"{text!r} is no formula") from None
+        self.names = sorted(set(self._columns(self._tree)))
+
+    def _columns(self, node: ast.AST) -> list[str]:
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            return []
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            return [_dotted(node)]
+        if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+            return self._columns(node.left) + self._columns(node.right)
+        if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
+            return self._columns(node.operand)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+            if node.func.id in FUNCTIONS:
+                return [name for argument in node.args for name in self._columns(argument)]
+            raise ValueError(f"{node.func.id!r} is no function here; there are {', '.join(FUNCTIONS)}")
+        raise ValueError(f"{ast.unparse(node)!r} is not allowed in a formula: numbers, columns, + - * / ** and functions are")
+
+    def __call__(self, row: Mapping[str, Any]) -> float | None:
+        """The value in a row; None where a column is missing there, nan where the arithmetic has no value."""
+        try:
+            return float(self._value(self._tree, row))
+        except (KeyError, TypeError):
+            return None
+        except (ArithmeticError, ValueError):
+            return math.nan
+
+    def _value(self, node: ast.AST, row: Mapping[str, Any]) -> Any:
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            return row[_dotted(node)]
+        if isinstance(node, ast.BinOp):
+            return OPERATORS[type(node.op)](self._value(node.left, row), self._value(node.right, row))
+        if isinstance(node, ast.UnaryOp):
+            return OPERATORS[type(node.op)](self._value(node.operand, row))
+        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        return FUNCTIONS[node.func.id](*(self._value(argument, row) for argument in node.args))
+
+
+def _dotted(node: ast.AST) -> str:
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        raise ValueError(f"{ast.unparse(node)!r} is no column")
+    return ".".join([node.id, *reversed(parts)])

@@ -1,0 +1,232 @@
+"""The five kinds of component, and the fit that holds one of each.
+
+A component is a frozen attrs class: its fields are what a spec may set, its methods are what it does. Nothing here
+imports torch, so that a study which is stored already is shown without paying for that import.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, dataclass_transform
+
+import attrs
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kempeframe.run import Run
+    from kempeframe.task import Batch, Snapshot, Task
+    from kempeframe.trial import Fitted
+
+C = TypeVar("C", bound=type)
+Needs = Literal["components", "task", "network", "trajectory"]
+
+
+def field(
+    default: Any = attrs.NOTHING,
+    doc: str = "",
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    unit: str = "",
+) -> Any:
+    """Declare a field of a component: its default (none: a spec must give it), one line of documentation, its range.
+
+    `ge`, `gt`, `le`, `lt` bound a number, or every number of a list. Choices are spelled as a `Literal` type.
+    """
+    limits = {">=": ge, ">": gt, "<=": le, "<": lt}
+    limits = {sign: bound for sign, bound in limits.items() if bound is not None}
+    metadata = {"doc": doc, "limits": limits, "unit": unit}
+    return attrs.field(default=default, metadata=metadata, validator=_in_range if limits else None)
+
+
+def range_text(limits: Mapping[str, float]) -> str:
+    """`>= 0 and < 1`, as messages and help show it."""
+    return " and ".join(f"{sign} {bound:g}" for sign, bound in limits.items())
+
+
+def _in_range(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    limits = attribute.metadata["limits"]
+    for number in value if isinstance(value, (tuple, list)) else (value,):
+        if isinstance(number, (int, float)) and not _within(number, limits):
+            raise ValueError(f"{attribute.name} = {number!r}: expected a value {range_text(limits)}")
+
+
+def _within(number: float, limits: Mapping[str, float]) -> bool:
+    tests: dict[str, Callable[[float, float], bool]] = {
+        ">=": lambda a, b: a >= b,
+        ">": lambda a, b: a > b,
+        "<=": lambda a, b: a <= b,
+        "<": lambda a, b: a < b,
+    }
+    return not math.isnan(number) and all(tests[sign](number, bound) for sign, bound in limits.items())
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, attrs.field))
+def component(cls: C) -> C:
+    """Make a class a component: frozen, keyword-only fields. Its name in specs is its class name in snake_case."""
+    return attrs.frozen(cls, kw_only=True, slots=False)  # type: ignore[no-any-return]
+
+
+def snake_case(name: str) -> str:
+    """`GaussianMixture` -> `gaussian_mixture`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+class Component:
+    """What the five kinds share. `version` enters the digest: raise it when the same fields come to mean something else."""
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    @classmethod
+    def component_name(cls) -> str:
+        """The name under which a spec's `use` finds it, without the plugin."""
+        return snake_case(cls.__name__)
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hex digits that stand for the component, its version and every field; the same on every machine."""
+        from kempeframe.digest import digest_of
+
+        return digest_of(self)
+
+
+class Data(Component):
+    """Loads a task: train, validation and test splits, and, where there is one, the ground truth."""
+
+    kind: ClassVar[str] = "data"
+
+    def load(self, run: Run) -> Task:
+        """Draw or read the task. Randomness comes from `run.rng("data", ...)` alone."""
+        raise NotImplementedError
+
+
+class Model(Component):
+    """Builds a network for a task."""
+
+    kind: ClassVar[str] = "model"
+
+    def build(self, task: Task, run: Run) -> nn.Module:
+        """A new network in the task's dtype, initialised from the model's random stream."""
+        raise NotImplementedError
+
+
+class Optimizer(Component):
+    """Trains, solves or samples: turns a fresh network into a fitted one.
+
+    `together` names what may differ between fits that are always computed as one unit, all that the spec has of them
+    ("seed" or a field of the optimizer); `stack_over` names what else may differ within one stack ("seed", "data")
+    without changing any fit's result.
+    """
+
+    kind: ClassVar[str] = "optimizer"
+    uses_attack: ClassVar[bool] = False
+    together: ClassVar[tuple[str, ...]] = ()
+    stack_over: ClassVar[tuple[str, ...]] = ()
+
+    def fit(self, network: nn.Module, task: Task, attack: Attack | None, run: Run) -> Iterator[Snapshot]:
+        """Yield snapshots; the last one is the fit."""
+        raise NotImplementedError
+
+    def fit_many(self, jobs: Sequence[FitJob]) -> Iterator[tuple[int, Snapshot]]:
+        """Fit a stack; yields (index of the job, snapshot). A loop unless an optimizer knows better."""
+        for index, job in enumerate(jobs):
+            for snapshot in job.optimizer.fit(job.network, job.task, job.attack, job.run):
+                yield index, snapshot
+
+    def restore(self, network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+        """Put stored weights into a freshly built network."""
+        network.load_state_dict(dict(state))
+        return network
+
+
+class Attack(Component):
+    """Perturbs inputs inside a threat model's ball and the task's box."""
+
+    kind: ClassVar[str] = "attack"
+
+    def bind(self, task: Task, run: Run) -> Attack:
+        """The attack with every size resolved that depends on the drawn data; itself where none does."""
+        return self
+
+    def perturb(self, network: nn.Module, batch: Batch, run: Run) -> Tensor:
+        """Perturbed inputs of the batch, same shape and dtype."""
+        raise NotImplementedError
+
+
+class Evaluator(Component):
+    """Measures a fitted network, or solves a paper's equations for its components (then it is theory).
+
+    `needs` says what it looks at: "components" (theory: neither network nor seed), "task" (theory on the drawn data),
+    or "network".
+    """
+
+    kind: ClassVar[str] = "evaluator"
+    needs: ClassVar[Needs] = "network"
+    uses_attack: ClassVar[bool] = False
+
+    def columns(self) -> Mapping[str, str]:
+        """What `evaluate` returns: metric -> one line of documentation; known before anything runs."""
+        raise NotImplementedError
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
+        """The metrics of one snapshot."""
+        raise NotImplementedError
+
+    def evaluate_many(self, fits: Sequence[Fitted], runs: Sequence[Run]) -> list[Mapping[str, float]]:
+        """The metrics of many at once. A loop unless an evaluator knows better."""
+        return [self.evaluate(fitted, run) for fitted, run in zip(fits, runs, strict=True)]
+
+
+KINDS: dict[str, type[Component]] = {
+    "data": Data,
+    "model": Model,
+    "optimizer": Optimizer,
+    "attack": Attack,
+    "evaluator": Evaluator,
+}
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Fit:
+    """(data, model, optimizer, attack) and the rule that gives its seed: what a network comes of.
+
+    A component may hold a fit as a field: that is how stages nest. `stream` names the fit within its trial, so that its
+    seed derives from the trial's seed and that name; `seed` fixes it for all trial seeds.
+    """
+
+    data: Data
+    model: Model
+    optimizer: Optimizer
+    attack: Attack | None = None
+    seed: int | None = None
+    stream: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        """Stands for the components and the seed rule; the attack enters only where the optimizer trains against it."""
+        from kempeframe.digest import digest_of
+
+        return digest_of(self)
+
+    @property
+    def training_attack(self) -> Attack | None:
+        """The attack the optimizer trains against, if it does."""
+        return self.attack if self.optimizer.uses_attack else None
+
+
+@attrs.define
+class FitJob:
+    """One fit of a stack, ready to be computed."""
+
+    optimizer: Optimizer
+    network: nn.Module
+    task: Task
+    attack: Attack | None
+    run: Run

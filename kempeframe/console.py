@@ -1,0 +1,119 @@
+"""What a person sees in the terminal: progress, verdicts, where things are. Piped output stays plain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from kempeframe.study import Failure, Progress
+
+if TYPE_CHECKING:
+    from kempeframe.claims import Part, Verdict
+
+COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow", "not comparable": "yellow"}
+
+
+class ProgressBar(Progress):
+    """Trials done, time left, current trial; failures are said at once. Without a terminal only failures are shown."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[current]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("running", total=None, current="")
+        self.failures = 0
+
+    def __enter__(self) -> ProgressBar:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def start(self, trials: int, stored: int) -> None:
+        self.bar.update(self.task, total=trials, completed=stored)
+
+    def current(self, label: str) -> None:
+        self.bar.update(self.task, current=escape(label[:60]))
+
+    def advance(self, trials: int) -> None:
+        self.bar.advance(self.task, trials)
+
+    def failed(self, failure: Failure) -> None:
+        self.failures += 1
+        if self.failures <= 5:
+            axes = ", ".join(f"{k} = {v}" for k, v in failure.trial.configuration.axes.items())
+            where = f"{axes}, seed {failure.trial.seed}" if axes else f"seed {failure.trial.seed}"
+            self.console.print(f"[red]failed[/] {escape(where)}\n       {escape(failure.error)}", highlight=False)
+        elif self.failures == 6:
+            self.console.print("[red]failed[/] more trials; all are in failures.json", highlight=False)
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """Claims with verdicts, the interval that decides, and the seeds behind it."""
+    table = Table(title="Claims", title_justify="left", title_style="bold", expand=False, pad_edge=False)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("claim", ratio=2, overflow="fold")
+    table.add_column("95 % interval", no_wrap=True)
+    table.add_column("wanted", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
+    for verdict in verdicts:
+        colour = COLOURS[verdict.decision]
+        shown = f"[bold {colour}]{verdict.decision}[/]" + ("" if verdict.expected else f"\n(expected: {verdict.claim.expect})")
+        part = verdict.decisive
+        table.add_row(
+            shown,
+            escape(verdict.claim.statement) + _remark(verdict),
+            interval_text(part) if part else "",
+            region_text(part) if part else "",
+            str(part.interval.n) if part else "",
+        )
+    return table
+
+
+def _remark(verdict: Verdict) -> str:
+    remarks = []
+    if verdict.reason:
+        remarks.append(verdict.reason)
+    if len(verdict.parts) > 1 and verdict.decisive is not None:
+        holding = sum(part.decision == "holds" for part in verdict.parts)
+        remarks.append(f"in {holding} of {len(verdict.parts)} comparisons; closest: {verdict.decisive.label}")
+    if verdict.seeds_needed:
+        remarks.append(f"about {verdict.seeds_needed} seeds would decide it")
+    return "".join(f"\n[dim]{escape(remark)}[/]" for remark in remarks)
+
+
+def interval_text(part: Part) -> str:
+    """`-0.0074 [-0.0104, -0.0044]`."""
+    interval = part.interval
+    if interval.low == interval.high:
+        return f"{interval.estimate:.4g} ({interval.method})"
+    return f"{interval.estimate:.4g} [{interval.low:.4g}, {interval.high:.4g}]"
+
+
+def region_text(part: Part) -> str:
+    """`> -0.05`, `0.9 to 1.1`."""
+    low, high = part.region.low, part.region.high
+    if math.isinf(low):
+        return f"< {high:g}"
+    if math.isinf(high):
+        return f"> {low:g}"
+    return f"{low:g} to {high:g}"

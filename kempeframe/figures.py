@@ -1,0 +1,226 @@
+"""Table -> pictures: points with 95 % intervals over seeds, theory as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+import numpy as np
+
+from kempeframe import intervals
+from kempeframe.components import field
+from kempeframe.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Picture
+
+
+@attrs.frozen(kw_only=True)
+class Figure:
+    """One picture of the results table."""
+
+    name: str = field(doc="file name without ending")
+    x: str = field(doc="column on the x axis")
+    y: str = field(doc="column on the y axis")
+    hue: str | None = field(None, "column that gives the colour")
+    facet: str | None = field(None, "column that gives the panel")
+    theory: str | None = field(None, "column of theory, drawn as a line; dense where x is a component's field")
+    where: dict[str, Any] = field(attrs.Factory(dict), "rows that are shown; see claims")
+    scale: Literal["linear", "log-log", "semilog-x", "semilog-y"] = field("linear", "which axes are logarithmic")
+    statistic: Literal["mean", "median"] = field("mean", "what is taken over seeds")
+    levels: tuple[float, ...] = field((), "heights of dotted horizontal lines")
+    verticals: tuple[float, ...] = field((), "places of dotted vertical lines")
+    title: str = field("", "above the picture")
+    x_label: str = field("", "default: the column's name")
+    y_label: str = field("", "default: the column's name")
+    hue_label: str = field("", "title of the legend; default: the column's name")
+
+    def __attrs_post_init__(self) -> None:
+        if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name.startswith("."):
+            raise ValueError(f"name = {self.name!r}: expected letters, digits, '-', '_' and '.', for it names a file")
+
+    def columns(self) -> list[str]:
+        """Every column it names."""
+        named = [self.x, self.y, self.hue, self.facet, self.theory, *self.where]
+        return [name for name in named if name]
+
+    def logarithmic(self, axis: str) -> bool:
+        """Whether the "x" or "y" axis is logarithmic."""
+        return self.scale == "log-log" or self.scale == f"semilog-{axis}"
+
+
+@attrs.frozen(eq=False)
+class Series:
+    """The points of one colour in one panel, each array (points,)."""
+
+    hue: Any
+    facet: Any
+    x: np.ndarray
+    y: np.ndarray
+    low: np.ndarray  # 95 % interval; nan where there is none
+    high: np.ndarray
+    theory: np.ndarray | None
+
+
+@attrs.frozen(eq=False)
+class Curve:
+    """A dense line of theory."""
+
+    hue: Any
+    facet: Any
+    x: np.ndarray
+    y: np.ndarray
+
+
+def series_of(figure: Figure, table: Table) -> list[Series]:
+    """The figure's points: one for each configuration, averaged over seeds."""
+    rows = table.where(figure.where)
+    made = []
+    keys = [name for name in (figure.facet, figure.hue) if name]
+    for values, group in rows.groups(keys):
+        points = [_point(figure, cell) for _, cell in group.groups([a for a in table.axes if a not in keys])]
+        points = sorted((p for p in points if p is not None), key=lambda p: p[0] if np.isfinite(p[0]) else np.inf)
+        if not points:
+            continue
+        x, y, low, high, theory = (np.array(column, dtype=float) for column in zip(*points, strict=True))
+        made.append(
+            Series(
+                values.get(figure.hue) if figure.hue else None,
+                values.get(figure.facet) if figure.facet else None,
+                x, y, low, high,
+                theory if figure.theory else None,
+            )
+        )  # fmt: skip
+    return made
+
+
+def _point(figure: Figure, cell: Table) -> tuple[float, float, float, float, float] | None:
+    y = cell.column(figure.y)
+    x = cell.column(figure.x)
+    if x.dtype == object or y.dtype == object:
+        raise ValueError(f"figure {figure.name!r}: {figure.x if x.dtype == object else figure.y} holds text, not numbers")
+    sound = ~np.isnan(y)
+    if not sound.any():
+        return None
+    y = y[sound]
+    interval = intervals.median_interval(y) if figure.statistic == "median" else intervals.mean_interval(y)
+    low, high = (interval.low, interval.high) if np.isfinite([interval.low, interval.high]).all() else (np.nan, np.nan)
+    estimate = float(np.median(y) if figure.statistic == "median" else np.mean(y))
+    if figure.y in cell.exact:
+        low = high = np.nan
+    theory = float(np.nanmean(cell.column(figure.theory))) if figure.theory else np.nan
+    return float(np.mean(x[sound])), estimate, low, high, theory
+
+
+def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ()) -> Picture:
+    """The picture. `curves`, where there are any, take the place of theory at the points."""
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    from matplotlib.figure import Figure as Picture
+
+    facets = list(dict.fromkeys(s.facet for s in series)) or [None]
+    with matplotlib.rc_context(STYLE):
+        picture = Picture(figsize=(1.2 + 5.2 * len(facets), 4.4), layout="constrained")
+        panels = picture.subplots(1, len(facets), sharey=True, squeeze=False)[0]
+        colours = _colours([s.hue for s in series])
+        for panel, facet in zip(panels, facets, strict=True):
+            _panel(panel, figure, [s for s in series if s.facet == facet], [c for c in curves if c.facet == facet], colours)
+            if facet is not None and figure.facet:
+                panel.set_title(f"{_plain(figure.facet)} = {number(facet)}", fontsize=11)
+        panels[0].set_ylabel(figure.y_label or _plain(figure.y))
+        _legend(panels[-1], figure, series, bool(curves), colours)
+        if figure.title:
+            picture.suptitle(figure.title, fontsize=13, fontweight="bold")
+    return picture
+
+
+STYLE = {
+    "font.size": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+}
+# Okabe and Ito's colours: told apart with any colour vision.
+CATEGORIES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+
+
+def _colours(hues: Sequence[Any]) -> dict[Any, Any]:
+    """Categories get distinct colours, numbers a dark-to-light scale in their order."""
+    import matplotlib
+
+    distinct = list(dict.fromkeys(hues))
+    if all(isinstance(h, (int, float)) and not isinstance(h, bool) for h in distinct) and len(distinct) > 2:
+        scale = matplotlib.colormaps["plasma"]
+        ordered = sorted(distinct)
+        return {h: scale(0.85 * i / (len(ordered) - 1)) for i, h in enumerate(ordered)}
+    return {h: CATEGORIES[i % len(CATEGORIES)] for i, h in enumerate(distinct)}
+
+
+def _panel(panel: Axes, figure: Figure, series: Sequence[Series], curves: Sequence[Curve], colours: Mapping[Any, Any]) -> None:
+    for one in series:
+        bars = np.vstack([one.y - one.low, one.high - one.y])
+        bars = np.nan_to_num(np.clip(bars, 0, None))
+        if figure.logarithmic("y"):  # a bar that reaches below 0 would vanish: it goes down to a tenth of the point
+            bars[0] = np.where(one.y > 0, np.minimum(bars[0], 0.9 * one.y), bars[0])
+        style = "o" if figure.theory else "o-"
+        panel.errorbar(
+            one.x, one.y, yerr=bars, fmt=style, color=colours[one.hue], markersize=5, capsize=2.5, linewidth=1.6, elinewidth=1.2
+        )  # fmt: skip
+        if one.theory is not None and not curves:
+            panel.plot(one.x, one.theory, "--", color=colours[one.hue], linewidth=1.6)
+    for curve in curves:
+        panel.plot(curve.x, curve.y, "--", color=colours.get(curve.hue, "#666666"), linewidth=1.6, zorder=1.5)
+    for level in figure.levels:
+        panel.axhline(level, linestyle=":", color="#666666", linewidth=1)
+    for place in figure.verticals:
+        panel.axvline(place, linestyle=":", color="#666666", linewidth=1)
+    if figure.logarithmic("x") and all((s.x > 0).all() for s in series):
+        panel.set_xscale("log")
+    if figure.logarithmic("y"):
+        panel.set_yscale("log")
+    panel.set_xlabel(figure.x_label or _plain(figure.x))
+
+
+def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, colours: Mapping[Any, Any]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = []
+    if figure.hue:
+        joined = "" if figure.theory else "-"
+        handles = [Line2D([], [], marker="o", linestyle=joined or "none", color=c, label=number(h)) for h, c in colours.items()]
+    if figure.theory:
+        seeds = "measured, 95 % interval" if any(np.isfinite(s.low).any() for s in series) else "measured"
+        handles.append(Line2D([], [], marker="o", linestyle="none", color="#444444", label=seeds))
+        handles.append(Line2D([], [], linestyle="--", color="#444444", label="theory"))
+    if handles:
+        title = figure.hue_label or (_plain(figure.hue) if figure.hue else None)
+        panel.figure.legend(handles=handles, title=title, loc="outside right upper", fontsize=10, title_fontsize=10)
+
+
+def _plain(column: str) -> str:
+    """`data.synthetic_fraction` -> `synthetic fraction`."""
+    return column.rpartition(".")[2].replace("_", " ")
+
+
+def number(value: Any) -> str:
+    """A value for a legend: 1e6 rather than 1000000."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:g}" if abs(value) < 1e5 else f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
+
+
+def save(picture: Picture, folder: Path, name: str) -> list[Path]:
+    """Write PNG (150 dots per inch) and PDF, without dates, so that equal pictures are equal files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
+    picture.savefig(png, dpi=150)
+    picture.savefig(pdf, metadata={"CreationDate": None})
+    return [png, pdf]

@@ -1,0 +1,145 @@
+"""The run directory: tables, claims, figures, TensorBoard, and what is needed to run it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from kempeframe.curves import curve_digest, theory_curves
+from kempeframe.digest import digest_of, join
+from kempeframe.figures import Figure, draw, save, series_of
+from kempeframe.study import Study
+
+DRAWING = 1  # raised when figures or event files come to look different
+
+
+class RunDirectory:
+    """Writes a study's results; what has not changed since the last time is left as it is."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.manifest_path = path / "manifest.json"
+        self.before = _read_manifest(self.manifest_path)
+        self.now: dict[str, str] = {}
+
+    def write(self, study: Study) -> list[str]:
+        """Everything; returns the names of what was written anew."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        rows = digest_of(_plain_columns(study))
+        written = []
+        if self._changed("table", rows):
+            study.rows.write_csv(self.path / "table.csv")
+            study.rows.write_parquet(self.path / "table.parquet")
+            written.append("table")
+        claims = [verdict.as_json() for verdict in study.claims]
+        _write_json(self.path / "claims.json", claims)
+        self._write_spec(study)
+        self._write_failures(study)
+        pictures = []
+        drawn = False
+        for figure in study.spec.figures:
+            drawn |= self._figure(study, figure, rows)
+            pictures.append(self.path / "figures" / f"{figure.name}.png")
+        if self._changed("tensorboard", join(rows, digest_of(claims), *self.now.values())) or drawn:
+            from kempeframe import tracking
+
+            tracking.write(study, study.claims, pictures, self.path / "tensorboard")
+            _write_json(self.path / "environment.json", environment(study))
+            written.append("tensorboard")
+        _write_json(self.manifest_path, self.now)
+        return written
+
+    def _figure(self, study: Study, figure: Figure, rows: str) -> bool:
+        digest = join(DRAWING, rows, digest_of(figure), curve_digest(study, figure))
+        files = [self.path / "figures" / f"{figure.name}.{ending}" for ending in ("png", "pdf")]
+        if not self._changed(f"figure {figure.name}", digest) and all(file.exists() for file in files):
+            return False
+        save(draw(figure, series_of(figure, study.rows), theory_curves(study, figure)), self.path / "figures", figure.name)
+        study.session.store.flush()
+        return True
+
+    def _changed(self, name: str, digest: str) -> bool:
+        self.now[name] = digest
+        return self.before.get(name) != digest
+
+    def _write_spec(self, study: Study) -> None:
+        """The spec as it was run, overrides included; run again, it gives the same digests."""
+        raw = {key: value for key, value in study.spec.raw.items() if key != "smoke"}
+        if "plugins" in raw:
+            folder = study.spec.path.parent.resolve()
+            raw["plugins"] = [str(folder / name) for name in raw["plugins"]]
+        (self.path / "spec.toml").write_text(tomli_w.dumps(raw), encoding="utf-8")
+
+    def _write_failures(self, study: Study) -> None:
+        path = self.path / "failures.json"
+        if not study.failures:
+            path.unlink(missing_ok=True)
+            return
+        failures = [
+            {"configuration": f.trial.configuration.axes, "seed": f.trial.seed, "error": f.error, "traceback": f.traceback}
+            for f in study.failures
+        ]
+        _write_json(path, failures)
+
+
+def _plain_columns(study: Study) -> Mapping[str, Any]:
+    timed = "fit_seconds"
+    return {k: [_plain(v) for v in values] for k, values in study.rows.columns.items() if k != timed}
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _read_manifest(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    part.replace(path)
+
+
+def environment(study: Study) -> dict[str, Any]:
+    """Versions, commit, machine and device."""
+    names = ["kempeframe", "torch", "numpy", "scipy", "accelerate", "attrs", "cattrs", "pluggy", "tensorboard"]
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    plugins = {p.name: {"version": p.version, "editable": p.editable} for p in study.spec.registry.plugins.values()}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "device": study.session.device,
+        "versions": versions,
+        "plugins": plugins,
+        "commit": _commit(study.spec.path.parent),
+        "seconds": round(study.seconds, 3),
+    }
+
+
+def _commit(folder: Path) -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

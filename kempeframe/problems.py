@@ -1,0 +1,43 @@
+"""Problems in what a user wrote: collected, said all at once, each with its place and the nearest right name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import attrs
+
+
+@attrs.frozen
+class Problem:
+    """One thing wrong with a spec: where it stands, which key, and what was expected."""
+
+    place: str  # "specs/x.toml:12", "--set data.n_train=0"
+    key: str  # "data.n_train"
+    message: str
+
+    def __str__(self) -> str:
+        head = f"{self.place}  {self.key}" if self.key else self.place
+        return f"{head}\n    {self.message}"
+
+
+class SpecError(Exception):
+    """A spec that can't be run. Holds every problem found; the command line prints it and exits with 2."""
+
+    def __init__(self, source: str, problems: Iterable[Problem]):
+        self.source = source
+        self.problems = list(dict.fromkeys(problems))
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        super().__init__(f"{source}: {count}\n\n" + "\n".join(map(str, self.problems)))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` for the closest known name, else a short list of what there is."""
+    known = sorted(set(known))
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    if not known:
+        return "; there are none"
+    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"; known: {shown}"

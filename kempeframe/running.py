@@ -1,0 +1,90 @@
+"""The commands `run` and `check`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from kempeframe.console import ProgressBar, verdict_table
+from kempeframe.interrupt import before_hard_exit
+from kempeframe.outputs import RunDirectory
+from kempeframe.plan import Plan, certificate_key
+from kempeframe.spec import Spec
+from kempeframe.store import Store
+from kempeframe.study import Options, Study, run_study
+
+
+def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
+    """Run a spec, write its run directory, print its verdicts."""
+    start = time.perf_counter()
+    console = Console(quiet=arguments.quiet, soft_wrap=False)
+    errors = Console(stderr=True)
+    store = Store(arguments.store)
+    before_hard_exit(store.flush)
+    out = arguments.out or Path("runs") / (spec.name + ("-smoke" if arguments.smoke else ""))
+    console.print(f"[bold]{escape(spec.title)}[/]" + (f"  ({escape(spec.paper)})" if spec.paper else ""), highlight=False)
+    console.print(f"{spec.trial_count:,} trials: {len(spec.configurations):,} configurations x {len(spec.seeds):,} seeds")
+    options = Options(device=arguments.device, fresh=arguments.fresh, time_limit=arguments.time_limit)
+    with ProgressBar(errors) as bar:
+        study = run_study(spec, store, options, bar)
+    trials_done = time.perf_counter()
+    directory = RunDirectory(out)
+    directory.write(study)
+    _report(study, console, out, trials_done - start, time.perf_counter() - start)
+    if study.failures:
+        errors.print(f"[red]{len(study.failures)} trials failed[/]: {out / 'failures.json'}; the next run tries them again")
+        return 3
+    unexpected = [verdict for verdict in study.claims if not verdict.expected]
+    if arguments.strict and unexpected:
+        errors.print(f"[red]{len(unexpected)} verdicts differ from what their claims expect[/]")
+        return 1
+    return 0
+
+
+def _report(study: Study, console: Console, out: Path, trial_seconds: float, seconds: float) -> None:
+    stored = f", {study.computed:,} fits computed" if study.computed else ", all from the store"
+    console.print(f"trials {trial_seconds:.1f} s{stored}; everything {seconds:.1f} s\n", highlight=False)
+    if study.claims:
+        console.print(verdict_table(study.claims))
+    figures = [str(out / "figures" / f"{figure.name}.png") for figure in study.spec.figures]
+    for label, path in [("table", out / "table.csv"), *(("figure", f) for f in figures), ("claims", out / "claims.json")]:
+        console.print(f"{label:<8}{path}", highlight=False, soft_wrap=True)
+    console.print(f"look    tensorboard --logdir {out / 'tensorboard'}", highlight=False, soft_wrap=True)
+
+
+def check_command(spec: Spec, arguments: argparse.Namespace) -> int:
+    """Say what a run would do."""
+    store = Store(arguments.store)
+    plan = Plan.of(spec)
+    keys = {cell.key for cells in plan.cells for cell in cells}
+    stored_results = sum(key in store.results for key in keys)
+    stored_fits = [key for key in plan.fits if key in store.fits]
+    print(f"{spec.path}: sound")
+    print(f"  {spec.trial_count:,} trials: {len(spec.configurations):,} configurations x {len(spec.seeds):,} seeds")
+    print(f"  {len(plan.fits):,} distinct fits, {len(stored_fits):,} of them stored")
+    print(f"  {len(keys):,} distinct results, {stored_results:,} of them stored")
+    print(f"  {len(spec.claims)} claims, {len(spec.figures)} figures")
+    print(f"  {_estimate(plan, store, stored_fits)}")
+    sys.stdout.flush()
+    return 0
+
+
+def _estimate(plan: Plan, store: Store, stored: list[str]) -> str:
+    missing = len(plan.fits) - len(stored)
+    if not missing:
+        return "nothing to fit"
+    seconds = []
+    for key in stored[:200]:
+        payload = store.results.get(certificate_key(key))
+        if payload is not None:
+            seconds.append(float(json.loads(payload).get("fit_seconds", 0.0)))
+    if not seconds:
+        return f"{missing:,} fits to compute; how long they take is known once some are stored"
+    total = missing * sum(seconds) / len(seconds)
+    return f"{missing:,} fits to compute, about {total:.0f} s going by those stored"

@@ -1,0 +1,168 @@
+"""What data loads: splits of batches, moments, or streams, with shapes and the ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from kempeframe.run import Run
+
+
+class CannotGive(TypeError):
+    """A split was asked for what it does not hold; the message says what it is and what was wanted."""
+
+
+@attrs.define(eq=False)
+class Batch:
+    """Examples that are used together.
+
+    Shapes: inputs (n, ...); targets (n,) int64 class indices or (n, k) floats; index (n,) int64, which examples
+    of the split these are; weights and groups (n,).
+    """
+
+    inputs: Tensor
+    targets: Tensor | None = None
+    index: Tensor | None = None
+    weights: Tensor | None = None
+    groups: Tensor | None = None
+
+
+@attrs.define(eq=False)
+class Moments:
+    """All that least squares needs of any number of examples.
+
+    gram: X'WX, (d, d); cross: X'Wy, (d, k); count: number of examples n (not the sum of weights).
+    """
+
+    gram: Tensor
+    cross: Tensor
+    count: int
+
+
+class Split:
+    """A part of a task. What a split cannot give, it refuses."""
+
+    def batches(self, network: nn.Module | None, batch_size: int, run: Run) -> Iterator[Batch]:
+        """Batches in the order of one pass."""
+        raise CannotGive(f"{type(self).__name__} holds no examples to draw batches from")
+
+    def examples(self) -> Batch:
+        """All examples at once."""
+        raise CannotGive(f"{type(self).__name__} holds no examples")
+
+    def moments(self) -> Moments:
+        """Second moments of inputs and targets."""
+        raise CannotGive(f"{type(self).__name__} holds no moments")
+
+
+@attrs.define(eq=False)
+class Examples(Split):
+    """Tensors of examples, in memory."""
+
+    inputs: Tensor
+    targets: Tensor
+    weights: Tensor | None = None
+    groups: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batches(self, network: nn.Module | None, batch_size: int, run: Run) -> Iterator[Batch]:
+        """Shuffled by the data stream; the last batch may be smaller."""
+        order = torch.randperm(len(self), generator=run.generator("data"))
+        for start in range(0, len(self), batch_size):
+            yield self._take(order[start : start + batch_size])
+
+    def examples(self) -> Batch:
+        return Batch(self.inputs, self.targets, torch.arange(len(self)), self.weights, self.groups)
+
+    def moments(self) -> Moments:
+        """Of the inputs as they are, flattened, in float64."""
+        inputs = self.inputs.flatten(1).to(torch.float64)
+        targets = self.targets.to(torch.float64).reshape(len(self), -1)
+        weighted = inputs if self.weights is None else inputs * self.weights[:, None]
+        return Moments(weighted.mT @ inputs, weighted.mT @ targets, len(self))
+
+    def _take(self, index: Tensor) -> Batch:
+        weights = None if self.weights is None else self.weights[index]
+        groups = None if self.groups is None else self.groups[index]
+        return Batch(self.inputs[index], self.targets[index], index, weights, groups)
+
+
+@attrs.define(eq=False)
+class MomentSplit(Split):
+    """Moments alone: of so many examples that no tensor holds them."""
+
+    of: Moments
+
+    def moments(self) -> Moments:
+        return self.of
+
+
+@attrs.define(eq=False, slots=False)
+class Task:
+    """What a network is trained and tested on. Splits are drawn when they are first asked for.
+
+    input_shape and output_shape are those of one example; for classification `classes` is their number and
+    output_shape is (classes,). bounds is the box that inputs live in, which attacks respect.
+    """
+
+    splits: Mapping[str, Callable[[], Split]]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+    classes: int | None = None
+    truth: Any = None
+    bounds: tuple[float, float] | None = None
+    _drawn: dict[str, Split] = attrs.field(factory=dict, init=False, repr=False)
+
+    def split(self, name: str) -> Split:
+        """One split by name: train, validation, test, or an extra one of this task.
+
+        Raises:
+            CannotGive: the task has no such split.
+        """
+        if name not in self._drawn:
+            if name not in self.splits:
+                raise CannotGive(f"this task has no {name} split; it has {', '.join(self.splits)}")
+            self._drawn[name] = self.splits[name]()
+        return self._drawn[name]
+
+    def release(self, name: str) -> None:
+        """Let go of a split; it is drawn again, the same, when it is asked for."""
+        self._drawn.pop(name, None)
+
+    @property
+    def train(self) -> Split:
+        """The training split."""
+        return self.split("train")
+
+    @property
+    def test(self) -> Split:
+        """The test split."""
+        return self.split("test")
+
+    @cached_property
+    def inputs(self) -> int:
+        """Number of input features of one example, flattened."""
+        return torch.Size(self.input_shape).numel()
+
+    @cached_property
+    def outputs(self) -> int:
+        """Number of outputs of one example."""
+        return torch.Size(self.output_shape).numel()
+
+
+@attrs.define(eq=False)
+class Snapshot:
+    """The network at one step of a fit, and how well the optimizer did up to there."""
+
+    step: int
+    network: nn.Module
+    certificate: Mapping[str, float | bool] = attrs.field(factory=dict)

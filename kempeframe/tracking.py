@@ -1,0 +1,191 @@
+"""Everything -> TensorBoard event files, written with TensorBoard's own protocol buffers (torch is not needed)."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kempeframe.figures import number
+
+if TYPE_CHECKING:
+    from kempeframe.claims import Verdict
+    from kempeframe.study import Study
+    from kempeframe.sweep import Configuration
+
+MOST_CONFIGURATIONS = 200  # beyond, the HParams tab is of no use to anybody
+
+
+class EventFile:
+    """One event file of one TensorBoard run."""
+
+    def __init__(self, folder: Path, stamp: float):
+        from tensorboard.compat.proto import event_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._event = event_pb2.Event
+        self._stamp = stamp
+        self._file = (folder / f"events.out.tfevents.{int(stamp)}.kempeframe").open("wb")
+        self._writer = RecordWriter(self._file)
+        self._writer.write(self._event(wall_time=stamp, file_version="brain.Event:2").SerializeToString())
+
+    def summary(self, values: Iterable[Any], step: int = 0) -> None:
+        """One event that holds Summary.Value messages."""
+        from tensorboard.compat.proto import summary_pb2
+
+        event = self._event(wall_time=self._stamp, step=step, summary=summary_pb2.Summary(value=list(values)))
+        self._writer.write(event.SerializeToString())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def write(study: Study, verdicts: Sequence[Verdict], pictures: Sequence[Path], folder: Path) -> None:
+    """Figures, claims and the HParams experiment in the root run, one run for each trial below it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    stamp = time.time()
+    root = EventFile(folder, stamp)
+    for picture in pictures:
+        root.summary([_image(f"figures/{picture.stem}", picture)])
+    root.summary([_text("claims", claims_as_markdown(verdicts))])
+    configurations = study.spec.configurations
+    if len(configurations) <= MOST_CONFIGURATIONS:
+        names = run_names(configurations)
+        metrics = sorted(set(study.spec.evaluator_columns.values()))
+        root.summary([_experiment(study, [f"{name}/{metric}" for name, metric in metrics], stamp)])
+        rows = study.rows
+        for index, trial in enumerate(study.plan.trials):
+            name = names[id(trial.configuration)]
+            _trial(study, index, folder / name / f"seed {trial.seed}", name, stamp, rows)
+    root.close()
+
+
+def run_names(configurations: Sequence[Configuration]) -> dict[int, str]:
+    """A short readable name for each configuration: its swept values."""
+    names: dict[int, str] = {}
+    for index, configuration in enumerate(configurations):
+        parts = [f"{name.rpartition('.')[2]}={number(value)}" for name, value in configuration.axes.items()]
+        name = " ".join(parts).replace("/", "_")[:150] or "all"
+        names[id(configuration)] = name if name not in names.values() else f"{name} #{index}"
+    return names
+
+
+def _trial(study: Study, index: int, folder: Path, group: str, stamp: float, rows: Any) -> None:
+    trial = study.plan.trials[index]
+    file = EventFile(folder, stamp)
+    values = []
+    for name, metric in sorted(set(study.spec.evaluator_columns.values())):
+        value = rows.columns[f"{name}.{metric}"][index]
+        if value is not None and not math.isnan(value):
+            values.append(_scalar(f"{name}/{metric}", float(value)))
+    status = rows.columns["status"][index]
+    file.summary([_session_start({**trial.configuration.axes, "seed": trial.seed}, group, stamp)])
+    file.summary(values)
+    file.summary([_session_end(status == "done", stamp)])
+    file.close()
+
+
+def _scalar(tag: str, value: float) -> Any:
+    from tensorboard.compat.proto import summary_pb2
+
+    return summary_pb2.Summary.Value(tag=tag, simple_value=value)
+
+
+def _image(tag: str, picture: Path) -> Any:
+    from tensorboard.compat.proto import summary_pb2
+
+    data = picture.read_bytes()
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")  # a PNG's header
+    image = summary_pb2.Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=data)
+    return summary_pb2.Summary.Value(tag=tag, image=image)
+
+
+def _text(tag: str, markdown: str) -> Any:
+    from tensorboard.compat.proto import summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
+
+    shape = tensor_shape_pb2.TensorShapeProto(dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=1)])
+    tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[markdown.encode()], tensor_shape=shape)
+    metadata = summary_pb2.SummaryMetadata(plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name="text"))
+    return summary_pb2.Summary.Value(tag=tag, metadata=metadata, tensor=tensor)
+
+
+def claims_as_markdown(verdicts: Sequence[Verdict]) -> str:
+    """The claims as a table."""
+    lines = ["| verdict | claim | measured, 95 % interval | source |", "| --- | --- | --- | --- |"]
+    for verdict in verdicts:
+        part = verdict.decisive
+        measured = f"{part.interval.estimate:.4g} [{part.interval.low:.4g}, {part.interval.high:.4g}]" if part else verdict.reason
+        lines.append(f"| **{verdict.decision}** | {verdict.claim.statement} | {measured} | {verdict.claim.source} |")
+    return "\n".join(lines)
+
+
+def _hparams(tag: str, **content: Any) -> Any:
+    from tensorboard.compat.proto import summary_pb2
+    from tensorboard.plugins.hparams import metadata
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    data = HParamsPluginData(version=metadata.PLUGIN_DATA_VERSION, **content)
+    plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=data.SerializeToString())
+    return summary_pb2.Summary.Value(
+        tag=tag, metadata=summary_pb2.SummaryMetadata(plugin_data=plugin), tensor=metadata.NULL_TENSOR
+    )
+
+
+def _experiment(study: Study, tags: Sequence[str], stamp: float) -> Any:
+    """All hyperparameters and metrics of the study, declared once."""
+    from google.protobuf import struct_pb2
+    from tensorboard.plugins.hparams import api_pb2, metadata
+
+    axes = {a: [c.axes.get(a) for c in study.spec.configurations] for a in study.spec.axes}
+    infos = []
+    for name, values in {**axes, "seed": list(study.spec.seeds)}.items():
+        info = api_pb2.HParamInfo(name=name, type=_type(values))
+        domain = [_struct_value(v) for v in dict.fromkeys(values)]
+        info.domain_discrete.CopyFrom(struct_pb2.ListValue(values=domain))
+        infos.append(info)
+    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag.replace("/", ".")) for tag in tags]
+    experiment = api_pb2.Experiment(
+        description=study.spec.title, hparam_infos=infos, metric_infos=metrics, time_created_secs=stamp
+    )
+    return _hparams(metadata.EXPERIMENT_TAG, experiment=experiment)
+
+
+def _type(values: Sequence[Any]) -> int:
+    from tensorboard.plugins.hparams import api_pb2
+
+    if all(isinstance(v, bool) for v in values):
+        return int(api_pb2.DATA_TYPE_BOOL)
+    numeric = all(isinstance(v, (int, float)) for v in values)
+    return int(api_pb2.DATA_TYPE_FLOAT64 if numeric else api_pb2.DATA_TYPE_STRING)
+
+
+def _struct_value(value: Any) -> Any:
+    from google.protobuf import struct_pb2
+
+    if isinstance(value, bool):
+        return struct_pb2.Value(bool_value=value)
+    if isinstance(value, (int, float)):
+        return struct_pb2.Value(number_value=value)
+    return struct_pb2.Value(string_value=str(value))
+
+
+def _session_start(values: dict[str, Any], group: str, stamp: float) -> Any:
+    from tensorboard.plugins.hparams import metadata
+    from tensorboard.plugins.hparams.plugin_data_pb2 import SessionStartInfo
+
+    info = SessionStartInfo(group_name=group, start_time_secs=stamp)
+    for name, value in values.items():
+        info.hparams[name].CopyFrom(_struct_value(value))
+    return _hparams(metadata.SESSION_START_INFO_TAG, session_start_info=info)
+
+
+def _session_end(done: bool, stamp: float) -> Any:
+    from tensorboard.plugins.hparams import api_pb2, metadata
+    from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo
+
+    status = api_pb2.STATUS_SUCCESS if done else api_pb2.STATUS_FAILURE
+    return _hparams(metadata.SESSION_END_INFO_TAG, session_end_info=SessionEndInfo(status=status, end_time_secs=stamp))

@@ -1,0 +1,192 @@
+"""One experiment: data -> model -> optimizer (against an attack) -> evaluators."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from kempeframe.components import Attack, Data, Evaluator, Fit, FitJob, Model, Optimizer
+from kempeframe.digest import join
+from kempeframe.run import Run, stream_seed
+from kempeframe.store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kempeframe.task import Snapshot, Task
+
+
+class Session:
+    """What a process needs to compute trials: the store, the device, and the tasks in use."""
+
+    TASKS = 64  # tasks kept: fits that differ only in the optimizer share theirs
+
+    def __init__(self, store: Store, device: str = "cpu", fresh: bool = False):
+        self.store = store
+        self.device = device
+        self.fresh = fresh  # compute nested fits anyway
+        self.renewed: set[str] = set()
+        self.tasks: OrderedDict[str, Task] = OrderedDict()
+
+    def run_of(self, fit: Fit, trial_seed: int) -> Run:
+        """The run of a fit inside the trial with this seed."""
+        if fit.seed is not None:
+            return Run(fit.seed, self)
+        root = Run(trial_seed, self)
+        return root if not fit.stream else Run(stream_seed(trial_seed, "fit", fit.stream), self, root)
+
+    def run_of_seed(self, trial_seed: int) -> Run:
+        """The run of a trial that has no fit."""
+        return Run(trial_seed, self)
+
+    def run_of_components(self) -> Run:
+        """For theory, which draws nothing: a run that is the same for every trial."""
+        return Run(0, self)
+
+    def task(self, data: Data, run: Run) -> Task:
+        """The task of a data component under a run's seed; its splits are not drawn yet."""
+        key = join(data.digest, run.seed, run.root.seed)
+        if key not in self.tasks:
+            self.tasks[key] = data.load(run)
+            while len(self.tasks) > self.TASKS:
+                self.tasks.popitem(last=False)
+        return self.tasks[key]
+
+    def fitted(self, fit: Fit, root: Run) -> Fitted:
+        """A nested fit: from the store, or computed and stored."""
+        key = fit_key(fit, root.seed)
+        stored = self.store.fits.get(key) if not self.fresh or key in self.renewed else None
+        if stored is not None:
+            return restore(fit, root.seed, stored, self)
+        for _, snapshot in fit_stack([(fit, root.seed)], self):
+            last = snapshot
+        self.store.fits.put(key, pack(last))
+        self.renewed.add(key)
+        return Fitted.of(fit, root.seed, self, last)
+
+
+@attrs.define(eq=False, slots=False, kw_only=True)
+class Fitted:
+    """What an evaluator looks at: the components, the task, and the network of one snapshot.
+
+    For evaluators that need the components alone there is neither task nor network.
+    """
+
+    data: Data
+    model: Model | None = None
+    optimizer: Optimizer | None = None
+    attack: Attack | None = None
+    run: Run | None = None
+    step: int = 0
+    certificate: Mapping[str, Any] = attrs.field(factory=dict)
+    given_network: nn.Module | None = None
+    packed: bytes | None = None
+
+    @classmethod
+    def of(cls, fit: Fit, trial_seed: int, session: Session, snapshot: Snapshot) -> Fitted:
+        """The fit as it stands at a snapshot."""
+        return cls(
+            data=fit.data,
+            model=fit.model,
+            optimizer=fit.optimizer,
+            attack=fit.attack,
+            run=session.run_of(fit, trial_seed),
+            step=snapshot.step,
+            certificate=snapshot.certificate,
+            given_network=snapshot.network,
+        )
+
+    @cached_property
+    def task(self) -> Task:
+        """The task that the fit was trained on."""
+        if self.run is None:
+            raise LookupError('an evaluator with needs = "components" has no task')
+        return self.run.session.task(self.data, self.run)
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The fitted network; a stored one is built again and given its weights."""
+        if self.given_network is not None:
+            return self.given_network
+        if self.packed is None or self.model is None or self.optimizer is None or self.run is None:
+            raise LookupError('only an evaluator with needs = "network" has a network')
+        from safetensors.torch import load
+
+        with self.run.global_seed("model"):
+            network = self.model.build(self.task, self.run)
+        return self.optimizer.restore(network, load(self.packed))
+
+
+def fit_key(fit: Fit, trial_seed: int) -> str:
+    """What a fit is stored under; a fit of fixed seed is the same for all trial seeds."""
+    return join("fit", fit.digest, trial_seed if fit.seed is None else fit.seed)
+
+
+def fit_stack(members: Sequence[tuple[Fit, int]], session: Session) -> Iterator[tuple[int, Snapshot]]:
+    """Fit (fit, trial seed) pairs whose optimizer takes them as one stack; yields (index, snapshot)."""
+    jobs = []
+    for fit, trial_seed in members:
+        run = session.run_of(fit, trial_seed)
+        task = session.task(fit.data, run)
+        with run.global_seed("model"):
+            network = fit.model.build(task, run).to(run.device)
+        attack = fit.training_attack
+        jobs.append(FitJob(fit.optimizer, network, task, attack.bind(task, run) if attack else None, run))
+    start = time.perf_counter()
+    for index, snapshot in jobs[0].optimizer.fit_many(jobs):
+        seconds = (time.perf_counter() - start) / len(jobs)
+        snapshot.certificate = {"fit_seconds": seconds, **snapshot.certificate}
+        yield index, snapshot
+
+
+def pack(snapshot: Snapshot) -> bytes:
+    """A snapshot as stored: weights and buffers as safetensors, step and certificate as its metadata."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.network.state_dict().items()}
+    certificate = {k: v if isinstance(v, bool) else float(v) for k, v in snapshot.certificate.items()}
+    return bytes(save(tensors, {"step": str(snapshot.step), "certificate": json.dumps(certificate)}))
+
+
+def restore(fit: Fit, trial_seed: int, packed: bytes, session: Session) -> Fitted:
+    """A stored fit; the network is built when it is asked for."""
+    size = int.from_bytes(packed[:8], "little")
+    metadata = json.loads(packed[8 : 8 + size])["__metadata__"]
+    return Fitted(
+        data=fit.data,
+        model=fit.model,
+        optimizer=fit.optimizer,
+        attack=fit.attack,
+        run=session.run_of(fit, trial_seed),
+        step=int(metadata["step"]),
+        certificate=json.loads(metadata["certificate"]),
+        packed=packed,
+    )
+
+
+def checked_metrics(evaluator: Evaluator, metrics: Mapping[str, Any]) -> dict[str, float | bool]:
+    """What an evaluator returned, as plain numbers.
+
+    Raises:
+        TypeError: a metric is no number, or is not among the declared columns.
+    """
+    declared = evaluator.columns()
+    plain: dict[str, float | bool] = {}
+    for name, value in metrics.items():
+        if name not in declared:
+            raise TypeError(f"{type(evaluator).__name__}.evaluate returned {name!r}, which columns() does not declare")
+        if hasattr(value, "item"):
+            value = value.item()
+        if not isinstance(value, (bool, int, float)):
+            raise TypeError(f"{type(evaluator).__name__}.evaluate: {name} is a {type(value).__name__}, expected a number")
+        plain[name] = value if isinstance(value, bool) else float(value)
+    missing = declared.keys() - plain.keys()
+    if missing:
+        raise TypeError(f"{type(evaluator).__name__}.evaluate did not return {', '.join(sorted(missing))}")
+    return plain

@@ -1,0 +1,24 @@
+"""Plugin `standard`: what several papers need. It has no privilege over other plugins."""
+
+from kempeframe import hookimpl
+from kempeframe_standard import data, evaluators, models, optimizers
+
+
+@hookimpl
+def kempeframe_data():  # type: ignore[no-untyped-def]
+    return [data.Digits, data.LinearRegression]
+
+
+@hookimpl
+def kempeframe_model():  # type: ignore[no-untyped-def]
+    return [models.Linear, models.RandomFeatures]
+
+
+@hookimpl
+def kempeframe_optimizer():  # type: ignore[no-untyped-def]
+    return [optimizers.Ridge]
+
+
+@hookimpl
+def kempeframe_evaluator():  # type: ignore[no-untyped-def]
+    return [evaluators.TestError, evaluators.Accuracy]

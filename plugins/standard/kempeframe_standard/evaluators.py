@@ -1,0 +1,53 @@
+"""Evaluators: errors on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from kempeframe import Evaluator, component
+
+if TYPE_CHECKING:
+    from kempeframe.run import Run
+    from kempeframe.trial import Fitted
+
+
+@component
+class TestError(Evaluator):
+    """Mean squared error on the test split, summed over outputs; class indices count as one-hot minus 1/classes."""
+
+    __test__ = False  # no test class of pytest's
+
+    def columns(self) -> Mapping[str, str]:
+        return {"test_error": "mean squared error on the test split, summed over outputs"}
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
+        import torch
+
+        from kempeframe_standard.networks import centred_targets
+
+        batch = fitted.task.test.examples()
+        with torch.no_grad():
+            outputs = fitted.network(batch.inputs.to(run.device)).double()
+        assert batch.targets is not None
+        targets = centred_targets(batch.targets, fitted.task.classes).to(outputs)
+        return {"test_error": float((outputs - targets).square().sum(dim=1).mean())}
+
+
+@component
+class Accuracy(Evaluator):
+    """Share of the test split whose largest output is the right class."""
+
+    def columns(self) -> Mapping[str, str]:
+        return {"accuracy": "share of test examples classified correctly"}
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
+        import torch
+
+        if fitted.task.classes is None:
+            raise TypeError("accuracy is for classification; this task has no classes")
+        batch = fitted.task.test.examples()
+        with torch.no_grad():
+            guesses = fitted.network(batch.inputs.to(run.device)).argmax(dim=1).cpu()
+        assert batch.targets is not None
+        return {"accuracy": float((guesses == batch.targets).double().mean())}

@@ -1,0 +1,71 @@
+"""Networks that are linear in their trained weights: fixed features, then a readout."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kempeframe.task import CannotGive, Moments, Split
+
+
+class Readout(nn.Module):
+    """f(x) = features(x) W, W of shape (features, outputs), from 0. Here the features are the inputs, flattened."""
+
+    def __init__(self, features: int, outputs: int, dtype: torch.dtype):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(features, outputs, dtype=dtype))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """(n, ...) -> (n, features)."""
+        return inputs.flatten(1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.features(inputs) @ self.weight
+
+    def feature_moments(self, split: Split) -> Moments:
+        """The split's moments in feature space.
+
+        Raises:
+            CannotGive: the split holds moments alone and the features are not linear in the inputs.
+        """
+        return split.moments()
+
+    def effective_weight(self) -> Tensor:
+        """(inputs, outputs): the weights of the linear function that the network is.
+
+        Raises:
+            CannotGive: the network is not linear in its inputs.
+        """
+        return self.weight
+
+
+class ReluFeatures(Readout):
+    """Random ReLU features: sqrt(2/m) relu(x V + b)."""
+
+    first: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: np.ndarray, bias: np.ndarray, outputs: int, dtype: torch.dtype):
+        super().__init__(weight.shape[1], outputs, dtype)
+        self.register_buffer("first", torch.tensor(weight, dtype=dtype))
+        self.register_buffer("bias", torch.tensor(bias, dtype=dtype))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        scale = math.sqrt(2 / self.first.shape[1])
+        return scale * torch.relu(torch.addmm(self.bias, inputs.flatten(1), self.first))
+
+    def feature_moments(self, split: Split) -> Moments:
+        raise CannotGive("random ReLU features are not linear: they need examples, not moments")
+
+    def effective_weight(self) -> Tensor:
+        raise CannotGive("a network of ReLU features is not linear in its inputs")
+
+
+def centred_targets(targets: Tensor, classes: int | None) -> Tensor:
+    """Regression targets (n, k) as they are; class indices (n,) as one-hot minus 1/classes."""
+    if classes is None:
+        return targets.reshape(len(targets), -1)
+    return nn.functional.one_hot(targets, classes).to(torch.get_default_dtype()) - 1 / classes

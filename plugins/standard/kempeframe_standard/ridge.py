@@ -1,0 +1,143 @@
+"""Stacked ridge solves: systems of one shape are factorised as one batch; one eigendecomposition serves all penalties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from kempeframe.components import FitJob
+from kempeframe.task import CannotGive, MomentSplit, Snapshot
+from kempeframe_standard.networks import Readout, centred_targets
+
+CHUNK_BYTES = 64 << 20  # matrices factorised in one batch
+
+
+@attrs.define(eq=False)
+class System:
+    """One data set under one network: A w = b with A = matrix + n penalty I, for the penalties of several jobs.
+
+    Primal (n >= k): matrix X'WX, right X'Wy, features None. Dual: matrix V X X' V with V = sqrt(W), right V y, and
+    features V X, from which w = features' solution.
+    """
+
+    matrix: Tensor
+    right: Tensor
+    count: int
+    features: Tensor | None
+    jobs: list[int]
+
+
+def solve_stack(jobs: Sequence[FitJob]) -> Iterator[tuple[int, Snapshot]]:
+    """Solve every job; jobs that share a task must be neighbours (they share its system)."""
+    waiting: list[System] = []
+    for system in _systems(jobs):
+        if waiting and (_shape(system) != _shape(waiting[0]) or _size(waiting) + system.matrix.nbytes > CHUNK_BYTES):
+            yield from _solve(waiting, jobs)
+            waiting = []
+        waiting.append(system)
+    if waiting:
+        yield from _solve(waiting, jobs)
+
+
+def _systems(jobs: Sequence[FitJob]) -> Iterator[System]:
+    start = 0
+    while start < len(jobs):
+        end = start + 1
+        while end < len(jobs) and jobs[end].task is jobs[start].task:
+            end += 1
+        yield _system(jobs[start], list(range(start, end)))
+        start = end
+
+
+def _shape(system: System) -> tuple[object, ...]:
+    return (system.matrix.shape, system.right.shape, system.features is None, len(system.jobs) > 1)
+
+
+def _size(systems: Sequence[System]) -> int:
+    return sum(system.matrix.nbytes for system in systems)
+
+
+def _system(job: FitJob, indices: list[int]) -> System:
+    """The linear system of a job, in float64."""
+    network, split = job.network, job.task.train
+    if not isinstance(network, Readout):
+        raise TypeError(f"ridge solves networks that are linear in their weights, not a {type(network).__name__}")
+    if isinstance(split, MomentSplit):
+        moments = network.feature_moments(split)
+        job.task.release("train")
+        return System(moments.gram.double(), moments.cross.double(), moments.count, None, indices)
+    batch = split.examples()
+    if batch.targets is None:
+        raise CannotGive("ridge needs targets")
+    features = network.features(batch.inputs.to(job.run.device)).detach().double()
+    targets = centred_targets(batch.targets, job.task.classes).to(features)
+    job.task.release("train")
+    if batch.weights is not None:
+        root = batch.weights.to(features).sqrt()[:, None]
+        features, targets = features * root, targets * root
+    count = len(features)
+    if count >= features.shape[1]:
+        return System(features.mT @ features, features.mT @ targets, count, None, indices)
+    return System(features @ features.mT, targets, count, features, indices)
+
+
+def _solve(systems: list[System], jobs: Sequence[FitJob]) -> Iterator[tuple[int, Snapshot]]:
+    penalties = [[_penalty(jobs[i]) for i in system.jobs] for system in systems]
+    if len(systems[0].jobs) == 1 and all(p[0] > 0 for p in penalties):
+        solutions = [[w] for w in _by_cholesky(systems, [p[0] for p in penalties])]
+    else:
+        solutions = _by_eigenvectors(systems, penalties)
+    for system, row, system_penalties in zip(systems, solutions, penalties, strict=True):
+        for index, solution, penalty in zip(system.jobs, row, system_penalties, strict=True):
+            residual = _residual(system, solution, penalty)
+            weight = solution if system.features is None else system.features.mT @ solution
+            network = jobs[index].network
+            assert isinstance(network, Readout)
+            with torch.no_grad():
+                network.weight.copy_(weight)
+            yield index, Snapshot(0, network, {"residual": residual, "converged": residual < 1e-6})
+
+
+def _penalty(job: FitJob) -> float:
+    return float(job.optimizer.penalty)  # type: ignore[attr-defined]
+
+
+def _by_cholesky(systems: list[System], penalties: list[float]) -> Tensor:
+    """(systems, k, outputs). One penalty each: factorise once, solve once."""
+    matrix = torch.stack([system.matrix for system in systems])
+    loads = torch.tensor([s.count * p for s, p in zip(systems, penalties, strict=True)], dtype=torch.float64)
+    matrix.diagonal(dim1=1, dim2=2).add_(loads.to(matrix.device)[:, None])
+    right = torch.stack([system.right for system in systems])
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    solution = torch.cholesky_solve(right, factor)
+    for i in info.nonzero().flatten().tolist():  # not positive definite to working precision
+        solution[i] = _by_eigenvectors([systems[i]], [[penalties[i]]])[0][0]
+    return solution
+
+
+def _by_eigenvectors(systems: list[System], penalties: list[list[float]]) -> list[list[Tensor]]:
+    """Solutions for every penalty of every system. Eigenvalues that are rounding count as 0: minimum norm."""
+    values, vectors = torch.linalg.eigh(torch.stack([system.matrix for system in systems]))
+    rotated = vectors.mT @ torch.stack([system.right for system in systems])
+    floor = values[:, -1:] * values.shape[1] * torch.finfo(values.dtype).eps
+    values = torch.where(values > floor, values, 0.0)
+    solutions = []
+    for i, system in enumerate(systems):
+        loads = system.count * torch.tensor(penalties[i], dtype=values.dtype, device=values.device)[:, None]
+        total = values[i] + loads
+        inverse = torch.where(total > 0, 1 / torch.where(total > 0, total, 1.0), 0.0)  # (penalties, k)
+        scaled = inverse[:, :, None] * rotated[i]  # (penalties, k, outputs)
+        solutions.append(list(vectors[i] @ scaled))
+    return solutions
+
+
+def _residual(system: System, solution: Tensor, penalty: float) -> float:
+    """|A w - b| / |b|; for a singular system at penalty 0, of its normal equations."""
+    gap = system.matrix @ solution + system.count * penalty * solution - system.right
+    if penalty == 0:
+        gap = system.matrix @ gap
+    size = torch.linalg.vector_norm(system.right)
+    return float(torch.linalg.vector_norm(gap) / size) if size > 0 else 0.0

@@ -1,0 +1,19 @@
+"""Plugin `strong_collapse`: Dohmatob, Feng, Subramonian, Kempe, "Strong Model Collapse", arXiv:2410.04840."""
+
+from kempeframe import hookimpl
+from kempeframe_strong_collapse import data, evaluators, models
+
+
+@hookimpl
+def kempeframe_data():  # type: ignore[no-untyped-def]
+    return [data.GaussianMixture]
+
+
+@hookimpl
+def kempeframe_model():  # type: ignore[no-untyped-def]
+    return [models.RandomProjection]
+
+
+@hookimpl
+def kempeframe_evaluator():  # type: ignore[no-untyped-def]
+    return [evaluators.ExcessRisk, evaluators.Theory]

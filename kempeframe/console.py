@@ -68,52 +68,49 @@ class ProgressBar(Progress):
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """Claims with verdicts, the interval that decides, and the seeds behind it."""
-    table = Table(title="Claims", title_justify="left", title_style="bold", expand=False, pad_edge=False)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("claim", ratio=2, overflow="fold")
-    table.add_column("95 % interval", no_wrap=True)
-    table.add_column("wanted", no_wrap=True)
-    table.add_column("seeds", justify="right", no_wrap=True)
+    """Each claim with its verdict, and below it the interval that decides, what was wanted, and the seeds behind it."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for verdict in verdicts:
-        colour = COLOURS[verdict.decision]
-        shown = f"[bold {colour}]{verdict.decision}[/]" + ("" if verdict.expected else f"\n(expected: {verdict.claim.expect})")
-        part = verdict.decisive
-        table.add_row(
-            shown,
-            escape(verdict.claim.statement) + _remark(verdict),
-            interval_text(part) if part else "",
-            region_text(part) if part else "",
-            str(part.interval.n) if part else "",
-        )
+        shown = f"[bold {COLOURS[verdict.decision]}]{verdict.decision}[/]"
+        table.add_row(shown, escape(verdict.claim.statement) + "".join(f"\n[dim]{escape(r)}[/]" for r in _remarks(verdict)))
     return table
 
 
-def _remark(verdict: Verdict) -> str:
+def _remarks(verdict: Verdict) -> list[str]:
+    """The lines below a claim."""
     remarks = []
+    part = verdict.decisive
+    if part is not None:
+        label = f" at {part.label}" if part.label else ""
+        seeds = f", {part.interval.n} seeds" if part.interval.method != "exact" else ""
+        remarks.append(f"{interval_text(part)}{label}; wanted {region_text(part)}{seeds}")
+    if len(verdict.parts) > 1:
+        holding = sum(p.decision == "holds" for p in verdict.parts)
+        remarks.append(f"holds in {holding} of {len(verdict.parts)} comparisons; the closest is shown")
     if verdict.reason:
         remarks.append(verdict.reason)
-    if len(verdict.parts) > 1 and verdict.decisive is not None:
-        holding = sum(part.decision == "holds" for part in verdict.parts)
-        remarks.append(f"in {holding} of {len(verdict.parts)} comparisons; closest: {verdict.decisive.label}")
     if verdict.seeds_needed:
-        remarks.append(f"about {verdict.seeds_needed} seeds would decide it")
-    return "".join(f"\n[dim]{escape(remark)}[/]" for remark in remarks)
+        remarks.append(f"about {verdict.seeds_needed:,} seeds would decide it")
+    if not verdict.expected:
+        remarks.append(f"expected: {verdict.claim.expect}")
+    return remarks
 
 
 def interval_text(part: Part) -> str:
-    """`-0.0074 [-0.0104, -0.0044]`."""
+    """`-0.0074 in [-0.0104, -0.0044]`."""
     interval = part.interval
     if interval.low == interval.high:
         return f"{interval.estimate:.4g} ({interval.method})"
-    return f"{interval.estimate:.4g} [{interval.low:.4g}, {interval.high:.4g}]"
+    return f"{interval.estimate:.4g} in [{interval.low:.4g}, {interval.high:.4g}]"
 
 
 def region_text(part: Part) -> str:
     """`> -0.05`, `0.9 to 1.1`."""
     low, high = part.region.low, part.region.high
     if math.isinf(low):
-        return f"< {high:g}"
+        return f"< {high + 0.0:g}"
     if math.isinf(high):
-        return f"> {low:g}"
+        return f"> {low + 0.0:g}"
     return f"{low:g} to {high:g}"

@@ -309,7 +309,7 @@ class Monotone(_Kind):
     def contrasts(self, rows: Table, region: Region | None) -> Iterator[Contrast]:
         x, values = curve(rows, self.of, self.along)
         rising = self.direction == "increasing"
-        wanted = Region(low=-self.tolerance) if rising else Region(high=self.tolerance)
+        wanted = Region(low=0.0 - self.tolerance) if rising else Region(high=self.tolerance)
         for i in range(len(x) - 1):
             label = f"{self.along.rpartition('.')[2]} {x[i]:g} to {x[i + 1]:g}"
             yield Contrast(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,7 +125,7 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
 
     facets = list(dict.fromkeys(s.facet for s in series)) or [None]
     with matplotlib.rc_context(STYLE):
-        picture = Picture(figsize=(1.2 + 5.2 * len(facets), 4.4), layout="constrained")
+        picture = Picture(figsize=(2.2 + 5.2 * len(facets), 4.6), layout="constrained")
         panels = picture.subplots(1, len(facets), sharey=True, squeeze=False)[0]
         colours = _colours([s.hue for s in series])
         for panel, facet in zip(panels, facets, strict=True):
@@ -134,7 +135,8 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
         panels[0].set_ylabel(figure.y_label or _plain(figure.y))
         _legend(panels[-1], figure, series, bool(curves), colours)
         if figure.title:
-            picture.suptitle(figure.title, fontsize=13, fontweight="bold")
+            # Wrapped to the panels' width: the legend stands beside them.
+            picture.suptitle(textwrap.fill(figure.title, int(48 * len(facets) ** 0.9)), fontsize=13, fontweight="bold")
     return picture
 
 
@@ -202,7 +204,16 @@ def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, 
         handles.append(Line2D([], [], linestyle="--", color="#444444", label="theory"))
     if handles:
         title = figure.hue_label or (_plain(figure.hue) if figure.hue else None)
-        panel.figure.legend(handles=handles, title=title, loc="outside right upper", fontsize=10, title_fontsize=10)
+        panel.legend(
+            handles=handles,
+            title=title,
+            loc="upper left",
+            bbox_to_anchor=(1.02, 1.0),
+            borderaxespad=0.0,
+            alignment="left",
+            fontsize=10,
+            title_fontsize=10,
+        )
 
 
 def _plain(column: str) -> str:

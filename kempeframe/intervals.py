@@ -1,7 +1,8 @@
 """95 % confidence intervals over seeds, and whether one lies inside the region that a claim states.
 
-Every interval here has two limits, each of which is wrong with probability at most 2.5 %, so that a claim whose truth lies
-at the boundary of its region "holds" in at most 2.5 % of studies. Contrasts are paired: position i of both arrays is one seed.
+Every interval here has two limits, each of which is wrong with probability at most 2.5 %, so that a claim
+whose truth lies at the boundary of its region "holds" in at most 2.5 % of studies. Contrasts are paired:
+position i of both arrays is one seed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ PAIRED_PROPORTIONS = "exact paired proportions"
 
 @attrs.frozen
 class Interval:
-    """An estimate with its 95 % confidence interval from `n` seeds. A `reason` says why it can't decide anything."""
+    """An estimate with its 95 % confidence interval from `n` seeds; a `reason` says why it can't decide."""
 
     estimate: float
     low: float
@@ -65,9 +66,11 @@ def decide(interval: Interval, region: Region) -> Verdict:
     """
     if interval.reason:
         return "undecided"
-    two_sided = math.isfinite(region.low) and math.isfinite(region.high)
-    above = interval.low > region.low or region.low == -math.inf or (two_sided and region.low <= interval.least)
-    below = interval.high < region.high or region.high == math.inf or (two_sided and region.high >= interval.most)
+    least, most = -math.inf, math.inf
+    if math.isfinite(region.low) and math.isfinite(region.high):
+        least, most = interval.least, interval.most
+    above = interval.low > region.low or region.low <= least
+    below = interval.high < region.high or region.high >= most
     if above and below:
         return "holds"
     outside = interval.high < region.low or interval.low > region.high
@@ -75,9 +78,10 @@ def decide(interval: Interval, region: Region) -> Verdict:
 
 
 def seeds_to_decide(interval: Interval, region: Region) -> int | None:
-    """About how many seeds would decide, if estimate and spread stayed; None if none would, or the spread is unknown.
+    """About how many seeds would decide, if estimate and spread stayed; None if no number would.
 
-    None too where the estimate lies on the boundary of the region. A decided interval needs the seeds that it has.
+    So it is where the estimate lies on the boundary of the region, or the spread is unknown. A decided
+    interval needs the seeds that it has.
     """
     if interval.reason:
         return None
@@ -101,24 +105,26 @@ def _with_seeds(interval: Interval, n: int) -> Interval:
     if n == interval.n:
         return interval
     if interval.method == CLOPPER_PEARSON:
-        low, high = clopper_pearson(interval.estimate * n, n, ALPHA)
-        return attrs.evolve(interval, low=float(low), high=float(high), n=n)
+        low, high = map(float, clopper_pearson(interval.estimate * n, n, ALPHA))
+        return attrs.evolve(interval, low=low, high=high, n=n)
     shrink = t_quantile(n) / t_quantile(interval.n) * math.sqrt(interval.n / n)
+    centre, ends = interval.estimate, (interval.low, interval.high)
     if interval.method == T_OF_LOGS:
-        low, high = (interval.estimate * (end / interval.estimate) ** shrink for end in (interval.low, interval.high))
+        low, high = (centre * (end / centre) ** shrink for end in ends)
     else:
-        low, high = (interval.estimate + (end - interval.estimate) * shrink for end in (interval.low, interval.high))
+        low, high = (centre + (end - centre) * shrink for end in ends)
     return attrs.evolve(interval, low=low, high=high, n=n)
 
 
 def mean_interval(values: npt.ArrayLike, boolean: bool | None = None) -> Interval:
-    """Of the mean of `values` (n_seeds,): t over seeds; of booleans Clopper & Pearson's (1934) interval of their share.
+    """Of the mean of `values` (n_seeds,): t over seeds; of booleans Clopper & Pearson's (1934) interval.
 
-    `boolean` says which; by default, whether all values are 0 or 1. Where the same column has other values for other
-    configurations, say False: numbers that happen to be 0 and 1 are no sample of a proportion.
+    `boolean` says which; by default, whether all values are 0 or 1. Where the same column has other values
+    for other configurations, say False: numbers that happen to be 0 and 1 are no sample of a proportion.
 
-    No interval for a mean keeps its level for every distribution (Bahadur & Savage 1956): see `t_limits` for where this one
-    does. With a long tail on one side (a lognormal loss) it doesn't at few seeds; `median_interval` always does.
+    No interval for a mean keeps its level for every distribution (Bahadur & Savage 1956): see `t_limits` for
+    where this one does. With a long tail on one side (a lognormal loss) it doesn't at few seeds;
+    `median_interval` always does.
     """
     sample = _sample(values)
     if _booleans(boolean, sample):
@@ -127,10 +133,11 @@ def mean_interval(values: npt.ArrayLike, boolean: bool | None = None) -> Interva
 
 
 def median_interval(values: npt.ArrayLike) -> Interval:
-    """Of the median of `values` (n_seeds,), between two order statistics: at least 95 % for any distribution, with ties too.
+    """Of the median of `values` (n_seeds,), between two order statistics (Thompson 1936; the binomial tail).
 
-    +inf means "not within the budget" (a censored step): then the upper limit, or both, may be +inf. Below 6 seeds even
-    the extremes cover the median with less than 95 % (2 / 2^5 = 6.25 % lie outside). Source: Thompson 1936; the binomial tail.
+    It keeps 95 % for any distribution, with any ties. +inf means "not within the budget" (a censored step): then
+    the upper limit, or both, may be +inf. Below 6 seeds even the extremes cover the median with less than 95 %
+    (at 5 it lies outside with probability 2 / 2^5 = 6.25 %).
     """
     sample = _sample(values)
     n = len(sample)
@@ -150,8 +157,8 @@ def median_interval(values: npt.ArrayLike) -> Interval:
 def difference_interval(first: npt.ArrayLike, second: npt.ArrayLike, boolean: bool | None = None) -> Interval:
     """Of the mean of `first` - `second`, both (n_seeds,) and paired by seed: t over the differences.
 
-    Of booleans the exact interval of `paired_lower_limit` (which says why it isn't Newcombe's). `boolean` as in `mean_interval`.
-    Raises ValueError if the shapes differ.
+    Of booleans the exact interval of `paired_lower_limit` (which says why it isn't Newcombe's). `boolean` as
+    in `mean_interval`. Raises ValueError if the shapes differ.
     """
     one, two = _pair(first, second)
     if not _booleans(boolean, one, two):
@@ -166,14 +173,16 @@ def difference_interval(first: npt.ArrayLike, second: npt.ArrayLike, boolean: bo
 
 
 def ratio_interval(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Interval:
-    """Of the geometric mean of `numerator` / `denominator`, both (n_seeds,) and paired: t over the logarithms, taken back.
+    """Of the geometric mean of `numerator` / `denominator`, both (n_seeds,) and paired by seed.
 
-    Undecidable where a value isn't positive. Raises ValueError if the shapes differ.
+    t over the logarithms, taken back. Undecidable where a value isn't positive. Raises ValueError if the
+    shapes differ.
     """
     one, two = _pair(numerator, denominator)
     not_positive = int(np.sum((one <= 0) | (two <= 0)))
     if not_positive:
-        return _undecidable(math.nan, len(one), T_OF_LOGS, f"{not_positive} of {len(one)} ratios are not of positive values")
+        reason = f"{not_positive} of {len(one)} ratios are not of positive values"
+        return _undecidable(math.nan, len(one), T_OF_LOGS, reason)
     with np.errstate(invalid="ignore", over="ignore"):
         logs = np.log(one) - np.log(two)
         interval = _t_interval(logs, np.maximum(np.abs(np.log(one)), 1), T_OF_LOGS)
@@ -182,13 +191,15 @@ def ratio_interval(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Inte
 
 
 def slope_interval(x: npt.ArrayLike, values: npt.ArrayLike) -> Interval:
-    """Of the mean over seeds of the least-squares slope of `values` (n_seeds, n_points) against `x` (n_points,): t over slopes.
+    """Of the least-squares slope of `values` (n_seeds, n_points) against `x` (n_points,): t over the slopes.
 
-    For an exponent give logarithms of both. Raises ValueError for other shapes, or if x has fewer than two distinct values.
+    For an exponent give logarithms of both. Raises ValueError for other shapes, or if x has fewer than two
+    distinct values.
     """
     points, curves = np.asarray(x, dtype=float), np.asarray(values, dtype=float)
     if points.ndim != 1 or curves.ndim != 2 or curves.shape[1] != len(points):
-        raise ValueError(f"a slope needs x (n_points,) and values (n_seeds, n_points), not {points.shape}, {curves.shape}")
+        shapes = f"{points.shape} and {curves.shape}"
+        raise ValueError(f"a slope needs x (n_points,) and values (n_seeds, n_points), not {shapes}")
     if len(np.unique(points)) < 2:
         raise ValueError("a slope needs at least two distinct values of x")
     centred = points - points.mean()
@@ -203,40 +214,46 @@ def is_boolean(values: npt.ArrayLike) -> bool:
 
 
 def t_quantile(n: int, alpha: float = ALPHA) -> float:
-    """The factor of the standard error of a mean of `n` values: Student's t, with 3/4 of the degrees of freedom."""
+    """How many standard errors a limit lies from the mean of `n` values (see `t_limits`)."""
     return float(stdtrit(DEGREES * (n - 1), 1 - alpha))
 
 
 def t_limits(samples: Array, scale: npt.ArrayLike = 1.0, alpha: float = ALPHA) -> tuple[Array, Array, Array]:
-    """Mean, lower and upper limit along the last axis of `samples` (..., n), each wrong with probability at most `alpha`.
+    """Mean, lower and upper limit for the last axis of `samples` (..., n), each limit at the level `alpha`.
 
-    Student's limits with all n - 1 degrees of freedom are too short for distributions flatter than the normal: for uniform values
-    one limit for 2.5 % is wrong in 3.9 % (n = 3), 3.1 % (n = 6), 2.6 % (n = 20) of samples (Benjamini 1983 on heavy tails: there
-    they are too long instead). Three quarters of the degrees of freedom keep 2.5 % for uniform, normal, Laplace and Student
-    distributions at every n >= 3, and lengthen the interval by 38 % at n = 3, 11 % at n = 6, 2 % at n = 20.
+    Student's limits with all n - 1 degrees of freedom are too short for distributions flatter than the
+    normal: for uniform values one limit for 2.5 % is wrong in 3.9 % (n = 3), 3.1 % (n = 6), 2.6 % (n = 20) of
+    samples (Benjamini 1983 on heavy tails: there they are too long instead). Three quarters of the degrees of
+    freedom keep 2.5 % for uniform, normal, Laplace and Student distributions at every n >= 3, and lengthen
+    the interval by 38 % at n = 3, 11 % at n = 6, 2 % at n = 20.
 
-    Undecidable, -inf to inf: fewer than 3 values, one that isn't finite, all the same, or (from 7 on) more than half of them
-    the same. A value that is nearly always the same hides the rare others: of numbers rounded to five times their deviation
-    a limit would be wrong in 12 % of samples. Equality is up to floating point, relative to `scale` (broadcast to (...)).
+    Undecidable, -inf to inf: fewer than 3 values, one that isn't finite, all the same, or (from 7 on) more
+    than half of them the same. A value that is nearly always the same hides the rare others: of numbers
+    rounded to five times their deviation a limit would be wrong in 12 % of samples. Equality is up to
+    floating point, relative to `scale` (broadcast to (...)).
     """
     n = samples.shape[-1]
     with np.errstate(invalid="ignore"):
         centre = samples.mean(axis=-1)
-        width = t_quantile(n, alpha) / math.sqrt(n) * samples.std(axis=-1, ddof=1) if n >= MIN_SEEDS else math.inf
-        unusable = ~np.isfinite(centre) | too_tied(samples, scale)
-        width = np.where(unusable, math.inf, width)
-        return centre, np.where(unusable, -math.inf, centre - width), np.where(unusable, math.inf, centre + width)
+        unusable = ~np.isfinite(centre) | too_tied(samples, scale) | (n < MIN_SEEDS)
+        if unusable.all():
+            return centre, np.full_like(centre, -math.inf), np.full_like(centre, math.inf)
+        width = t_quantile(n, alpha) / math.sqrt(n) * samples.std(axis=-1, ddof=1)
+        low, high = centre - width, centre + width
+    return centre, np.where(unusable, -math.inf, low), np.where(unusable, math.inf, high)
 
 
 def _ties(samples: Array, scale: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """How often the median is repeated along the last axis: a value that more than half of them share is the median."""
+    """How often the median occurs along the last axis: what more than half of the values share is the median."""
     middle = np.median(samples, axis=-1, keepdims=True)
     same = np.abs(samples - middle) <= ROUNDING * np.asarray(scale)[..., None]
     return np.asarray(same.sum(axis=-1))
 
 
 def too_tied(samples: Array, scale: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Whether so many values along the last axis are the same that their spread says nothing (see `t_limits`)."""
+    """Whether so many values along the last axis are the same that their spread says nothing (see
+    `t_limits`).
+    """
     n = samples.shape[-1]
     return np.asarray(_ties(samples, scale) > (n / 2 if n > 6 else n - 1))
 
@@ -282,7 +299,7 @@ def _too_few(n: int) -> str:
 
 
 def _booleans(boolean: bool | None, *samples: Array) -> bool:
-    """Whether to take the samples for booleans: not where one is missing. Raises ValueError where a number isn't 0 or 1."""
+    """Whether to take the samples for booleans: not where one is missing. Raises ValueError if one is 2, say."""
     joined = np.concatenate(samples)
     if boolean and not np.isin(joined[~np.isnan(joined)], (0.0, 1.0)).all():
         raise ValueError("booleans must be 0 or 1")

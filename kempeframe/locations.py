@@ -32,15 +32,14 @@ EXACT_PAIRS = 30  # 2^30 permutations, counted by halves of 2^15
 PERMUTATIONS = 99_999
 
 
-def optimum_set(
-    values: npt.ArrayLike, kind: Literal["maximum", "minimum"], boolean: bool | None = None
-) -> Mask:
-    """(n_points,): the points that can't be excluded as the optimum of the mean of `values` (n_seeds, n_points).
+def optimum_set(values: npt.ArrayLike, kind: Literal["maximum", "minimum"], boolean: bool | None = None) -> Mask:
+    """Which points (n_points,) may be the optimum of the mean of `values` (n_seeds, n_points), as a mask.
 
-    A point is out if some other beats it by a one-sided paired comparison at the level 2.5 % / (n_points - 1), so that
-    the true optimum is out with probability at most 2.5 % (Bonferroni; the one-sided half of Hsu's 1981 comparisons with
-    the best). Numbers are compared by `t_limits`, booleans by the sign test. Nothing is out with fewer than 3 seeds, and no
-    comparison counts in which a value is missing. Raises ValueError if `values` has another shape or no point.
+    A point is out if some other beats it by a one-sided paired comparison at the level 2.5 % / (n_points - 1),
+    so that the true optimum is out with probability at most 2.5 % (Bonferroni; the one-sided half of
+    Hsu's 1981 comparisons with the best). Numbers are compared by `t_limits`, booleans by the sign test.
+    Nothing is out with fewer than 3 seeds, and no comparison counts in which a value is missing. Raises
+    ValueError if `values` has another shape or no point.
     """
     curves = _curves(values)
     n, points = curves.shape
@@ -52,24 +51,23 @@ def optimum_set(
         wins = np.sum(better[:, :, None] > better[:, None, :], axis=0)
         return np.asarray(~(sign_test(wins, wins.T) <= alpha).any(axis=0))
     with np.errstate(invalid="ignore"):
-        lead = better[:, :, None] - better[:, None, :]  # (n_seeds, by how much this one, beats this one)
+        lead = better[:, :, None] - better[:, None, :]  # [seed, a, b]: by how much a beats b
     scale = np.abs(curves).max(axis=0)
     _, low, _ = t_limits(np.moveaxis(lead, 0, -1), np.maximum(scale[:, None], scale), alpha)
     return np.asarray(~(low > 0).any(axis=0))
 
 
-def crossing_interval(
-    x: npt.ArrayLike, values: npt.ArrayLike, level: float, boolean: bool | None = None
-) -> Interval:
+def crossing_interval(x: npt.ArrayLike, values: npt.ArrayLike, level: float, boolean: bool | None = None) -> Interval:
     """Where the mean of `values` (n_seeds, n_points) over `x` (n_points,) crosses `level`.
 
-    All x at which the 95 % t interval of the seeds' values, interpolated between the points, contains the level: from
-    the first to the last (Fieller's 1954 argument). Of booleans all segments but those with both ends on one side of the level
-    by Clopper & Pearson. An end at the first or last point is infinite: the crossing may lie beyond. Between points the
-    mean curve is taken for straight, so put them densely there, on the axis (linear, logarithmic) where it nearly is.
+    All x at which the 95 % t interval of the seeds' values, interpolated between the points, contains the
+    level: from the first to the last (Fieller's 1954 argument). Of booleans all segments but those with both
+    ends on one side of the level by Clopper & Pearson. An end at the first or last point is infinite: the
+    crossing may lie beyond. Between points the mean curve is taken for straight, so put them densely there,
+    on the axis (linear, logarithmic) where it nearly is.
 
-    Undecidable if the mean doesn't cross, if the seeds don't differ there, or with fewer than 3. Raises ValueError for
-    other shapes or if x repeats a value.
+    Undecidable if the mean doesn't cross, if the seeds don't differ there, or with fewer than 3. Raises
+    ValueError for other shapes or if x repeats a value.
     """
     curves, points = _curves(values), np.asarray(x, dtype=float)
     if points.shape != curves.shape[1:] or len(np.unique(points)) != len(points):
@@ -81,20 +79,16 @@ def crossing_interval(
     estimate, seeds_there = _crossing_of_mean(points, gap)
     if reason := _why_no_crossing(gap, seeds_there, float(np.abs(curves).max()), level, rates):
         return Interval(estimate, -math.inf, math.inf, len(gap), method, reason)
-    low, high = (_rate_hull if rates else _mean_hull)(points, gap, level)
-    return Interval(
-        estimate,
-        low if low > points[0] else -math.inf,
-        high if high < points[-1] else math.inf,
-        len(gap),
-        method,
-    )
+    low, high = _rate_hull(points, gap, level) if rates else _mean_hull(points, gap, estimate)
+    low, high = low if low > points[0] else -math.inf, high if high < points[-1] else math.inf
+    return Interval(estimate, low, high, len(gap), method)
 
 
 def _crossing_of_mean(points: Array, gap: Array) -> tuple[float, Array]:
-    """Where the mean of `gap` is zero (the middle one of several), and every seed's value there; nan if nowhere."""
-    mean = gap.mean(axis=0)
-    left = np.flatnonzero((mean[:-1] * mean[1:] <= 0) & (mean[:-1] != mean[1:]))
+    """Where the mean of `gap` is zero (the middle one of several), and the seeds' values there; nan if nowhere."""
+    with np.errstate(invalid="ignore"):  # inf - inf: _why_no_crossing says so
+        mean = gap.mean(axis=0)
+    left = np.flatnonzero((np.sign(mean[:-1]) * np.sign(mean[1:]) <= 0) & (mean[:-1] != mean[1:]))
     if not len(left):
         return math.nan, np.full(len(gap), math.nan)
     k = left[len(left) // 2]
@@ -115,8 +109,11 @@ def _why_no_crossing(gap: Array, seeds_there: Array, size: float, level: float, 
     return ""
 
 
-def _mean_hull(points: Array, gap: Array, level: float) -> tuple[float, float]:
-    """First and last x at which mean(x)^2 <= (t standard error(x))^2, where both are quadratic within each segment."""
+def _mean_hull(points: Array, gap: Array, estimate: float) -> tuple[float, float]:
+    """First and last x at which mean(x)^2 <= (t standard error(x))^2: both are quadratic within each segment.
+
+    The estimate is one of them, though rounding may miss the roots beside it where the seeds hardly differ.
+    """
     n, mean = len(gap), gap.mean(axis=0)
     centred = gap - mean
     factor = t_quantile(n) ** 2 / (n * (n - 1))
@@ -126,7 +123,7 @@ def _mean_hull(points: Array, gap: Array, level: float) -> tuple[float, float]:
     fractions = _roots(left - 2 * between + right, 2 * (between - left), left)
     step = np.diff(points)
     inside = (fractions >= 0) & (fractions <= 1)  # false for nan
-    found = np.concatenate([points[at <= 0], (points[:-1] + fractions * step)[inside]])
+    found = np.concatenate([[estimate], points[at <= 0], (points[:-1] + fractions * step)[inside]])
     return float(found.min()), float(found.max())
 
 
@@ -165,18 +162,19 @@ class Order:
 
 
 def censored_order(first: npt.ArrayLike, second: npt.ArrayLike) -> Order:
-    """Does the event at step `first` come before that at `second`? Both (n_seeds,), paired; +inf: never within the budget.
+    """Does the event at step `first` come before that at `second`? Both (n_seeds,), paired; +inf is "never".
 
-    Log-rank scores (Mantel 1966; Peto & Peto 1972) in the joint sample, summed over the pairs' differences; its distribution
-    under "no difference" by exchanging within pairs: all exchanges up to 30 pairs, else 99,999 drawn with a fixed seed, so that
-    each p-value is valid for any distribution with any ties. Fewer than 6 informative pairs can't reach 2.5 %.
-    Both budgets must be equal: +inf is taken to be later than every step. Raises ValueError if the shapes differ.
+    Log-rank scores (Mantel 1966; Peto & Peto 1972) in the joint sample, summed over the pairs' differences;
+    its distribution under "no difference" by exchanging within pairs: all exchanges up to 30 pairs, else
+    99,999 drawn with a fixed seed, so that each p-value is valid for any distribution with any ties. Fewer
+    than 6 informative pairs can't reach 2.5 %. Both budgets must be equal: +inf is taken to be later than
+    every step. Raises ValueError if the shapes differ.
     """
     one, two = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if one.ndim != 1 or one.shape != two.shape:
         raise ValueError(f"an order is paired by seed: shapes {one.shape} and {two.shape}")
     n = len(one)
-    estimate = float(np.sign((one < two) * 1.0 - (one > two)).mean()) if n else math.nan
+    estimate = float((one < two).mean() - (one > two).mean()) if n else math.nan
     if missing := int((np.isnan(one) | np.isnan(two)).sum()):
         return Order(estimate, 1.0, 1.0, n, reason=f"{missing} of {n} pairs are not numbers")
     scores = _log_rank_scores(np.concatenate([one, two]))
@@ -194,13 +192,14 @@ def _log_rank_scores(times: Array) -> Array:
     at_risk = (times[:, None] >= steps).sum(axis=0)
     happened = (times[:, None] == steps).sum(axis=0)
     hazard = np.concatenate([[0.0], np.cumsum(happened / at_risk)])
-    return event - hazard[np.searchsorted(steps, times, side="right")]
+    return np.asarray(event - hazard[np.searchsorted(steps, times, side="right")])
 
 
 def _exchange_p(difference: Array) -> float:
     """P(sum of +-difference >= sum of difference), all signs equally likely."""
     n, total = len(difference), float(difference.sum())
-    least = total - 1e-9 * float(np.abs(difference).sum())  # sums in another order differ in their last digits
+    # sums in another order differ in their last digits
+    least = total - 1e-9 * float(np.abs(difference).sum())
     if n > EXACT_PAIRS:
         signs = np.random.default_rng(0).integers(0, 2, (PERMUTATIONS, n), dtype=np.int8) * 2 - 1
         return (1 + int(np.sum(signs @ difference >= least))) / (1 + PERMUTATIONS)

@@ -1,12 +1,12 @@
 """Plugin `standard`: what several papers need. It has no privilege over other plugins."""
 
 from kempeframe import hookimpl
-from kempeframe_standard import data, evaluators, models, optimizers
+from kempeframe_standard import data, data_images, evaluators, models, optimizers
 
 
 @hookimpl
 def kempeframe_data():  # type: ignore[no-untyped-def]
-    return [data.Digits, data.LinearRegression]
+    return [data.Digits, data.LinearRegression, data_images.HubImages]
 
 
 @hookimpl

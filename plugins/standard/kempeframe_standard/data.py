@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from kempeframe import Data, component, field
+from kempeframe_standard.pool import Indices, Pool
 
 if TYPE_CHECKING:
     from kempeframe.run import Run
@@ -49,15 +50,20 @@ class LinearRegression(Data):
 class Digits(Data):
     """Scikit-learn's 1,797 images of handwritten digits, 8 x 8, pixels in [0, 1], ten classes.
 
-    They come inside the package. Train and test are parts of one permutation drawn from the trial's seed.
+    They come inside the package. Training images are taken from the front of one permutation of the trial's, so that
+    a larger n_train holds a smaller one; test images from its end. The split "population" holds all 1,797.
     """
 
     n_train: int = field(1000, "training images", ge=1, le=1797)
     n_test: int = field(500, "test images, disjoint from the training images", ge=1, le=1797)
+    skip: int = field(0, "images of the permutation to leave out before the first training image", ge=0)
+    centre: bool = field(False, "subtract the mean image of all 1,797")
+    dtype: Literal["float32", "float64"] = field("float32", "of the inputs")
 
     def __attrs_post_init__(self) -> None:
-        if self.n_train + self.n_test > 1797:
-            raise ValueError(f"n_train + n_test = {self.n_train + self.n_test}: there are 1797 digits")
+        if self.skip + self.n_train + self.n_test > 1797:
+            total = self.skip + self.n_train + self.n_test
+            raise ValueError(f"skip + n_train + n_test = {total}: there are 1797 digits")
 
     def load(self, run: Run) -> Task:
         import torch
@@ -66,17 +72,26 @@ class Digits(Data):
         from kempeframe.task import Examples, Task
 
         pixels, labels = load_digits(return_X_y=True)
+        pixels = pixels / 16
+        if self.centre:
+            pixels -= pixels.mean(axis=0)
         order = run.root.rng("data", "order").permutation(len(labels))
 
-        def take(part: np.ndarray) -> Examples:
-            inputs = torch.tensor(pixels[part] / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
+        def take(part: Indices) -> Examples:
+            inputs = torch.from_numpy(pixels[part].astype(self.dtype)).reshape(-1, 1, 8, 8)
             return Examples(inputs, torch.tensor(labels[part], dtype=torch.int64))
 
-        test, train = order[: self.n_test], order[self.n_test : self.n_test + self.n_train]
+        train, test = order[self.skip : self.skip + self.n_train], order[len(order) - self.n_test :]
         return Task(
-            splits={"train": lambda: take(train), "test": lambda: take(test)},
+            splits={
+                "train": lambda: take(train),
+                "test": lambda: take(test),
+                "population": lambda: take(np.arange(len(labels))),
+            },
             input_shape=(1, 8, 8),
             output_shape=(10,),
+            dtype=getattr(torch, self.dtype),
             classes=10,
-            bounds=(0.0, 1.0),
+            truth=Pool("scikit-learn digits", f"centre {self.centre} {self.dtype}", train, test),
+            bounds=None if self.centre else (0.0, 1.0),
         )

@@ -18,7 +18,7 @@ from kempeframe.digest import digest_of, join
 from kempeframe.figures import Figure, draw, save, series_of
 from kempeframe.study import Study
 
-DRAWING = 1  # raised when figures or event files come to look different
+DRAWING = 3  # raised when figures or event files come to look different
 
 
 class RunDirectory:
@@ -50,7 +50,11 @@ class RunDirectory:
             pictures.append(self.path / "figures" / f"{figure.name}.png")
         if self._changed("tensorboard", join(rows, digest_of(claims), *self.now.values())) or drawn:
             from kempeframe import tracking
+            from kempeframe.claims_picture import draw_claims
 
+            if study.claims:
+                save(draw_claims(study.claims), self.path / "figures", "claims")
+                pictures.append(self.path / "figures" / "claims.png")
             tracking.write(study, study.claims, pictures, self.path / "tensorboard")
             _write_json(self.path / "environment.json", environment(study))
             written.append("tensorboard")

@@ -42,7 +42,8 @@ def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
         return 3
     unexpected = [verdict for verdict in study.claims if not verdict.expected]
     if arguments.strict and unexpected:
-        errors.print(f"[red]{len(unexpected)} verdicts differ from what their claims expect[/]")
+        differ = "verdict differs" if len(unexpected) == 1 else "verdicts differ"
+        errors.print(f"[red]{len(unexpected)} {differ} from what is expected[/]")
         return 1
     return 0
 

@@ -84,10 +84,11 @@ def _value(raw: Any, kind: Any) -> Any:
 def converter() -> cattrs.Converter:
     """The one cattrs converter, with strict hooks for what specs are made of."""
     made = cattrs.Converter(prefer_attrib_converters=False)
-    made.register_structure_hook_func(lambda t: t is bool, _exact(bool, "true or false"))
-    made.register_structure_hook_func(lambda t: t is str, _exact(str, "a string"))
-    made.register_structure_hook_func(lambda t: t is int, _integer)
-    made.register_structure_hook_func(lambda t: t is float, _number)
+    # By class, not by predicate: cattrs looks its own hooks for the primitives up before any predicate.
+    made.register_structure_hook(bool, _exact(bool, "true or false"))
+    made.register_structure_hook(str, _exact(str, "a string"))
+    made.register_structure_hook(int, _integer)
+    made.register_structure_hook(float, _number)
     made.register_structure_hook_func(lambda t: t is Any, lambda raw, _: raw)
     made.register_structure_hook_func(lambda t: get_origin(t) is Literal, _choice)
     made.register_structure_hook_func(lambda t: get_origin(t) in (tuple, list), _sequence)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kempeframe.sweep import Configuration
 
 MOST_CONFIGURATIONS = 200  # beyond, the HParams tab is of no use to anybody
+MOST_RUNS = 400  # TensorBoard starts with all runs switched off where there are more than 500
 
 
 class EventFile:
@@ -45,22 +46,28 @@ class EventFile:
 
 
 def write(study: Study, verdicts: Sequence[Verdict], pictures: Sequence[Path], folder: Path) -> None:
-    """Figures, claims and the HParams experiment in the root run, one run for each trial below it."""
+    """Figures, claims and the HParams experiment in the root run; below it a run for each trial.
+
+    A configuration is a session group and its seeds are the sessions; where that makes too many runs, a configuration
+    is one session that holds the means over its seeds.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     stamp = time.time()
     root = EventFile(folder, stamp)
     for picture in pictures:
-        root.summary([_image(f"figures/{picture.stem}", picture)])
-    root.summary([_text("claims", claims_as_markdown(verdicts))])
+        root.summary([_image(f"(study)/{picture.stem}", picture)])
+    root.summary([_text("(study)/claims", claims_as_markdown(verdicts))])
     configurations = study.spec.configurations
     if len(configurations) <= MOST_CONFIGURATIONS:
+        root.summary([_experiment(study, [f"{name}/{metric}" for name, metric in _metrics(study)], stamp)])
         names = run_names(configurations)
-        metrics = sorted(set(study.spec.evaluator_columns.values()))
-        root.summary([_experiment(study, [f"{name}/{metric}" for name, metric in metrics], stamp)])
-        rows = study.rows
+        by_seed = len(study.plan.trials) <= MOST_RUNS
+        members: dict[tuple[int, int], list[int]] = {}
         for index, trial in enumerate(study.plan.trials):
-            name = names[id(trial.configuration)]
-            _trial(study, index, folder / name / f"seed {trial.seed}", name, stamp, rows)
+            members.setdefault((id(trial.configuration), trial.seed if by_seed else -1), []).append(index)
+        for (configuration, seed), indices in members.items():
+            name = names[configuration]
+            _session(study, indices, folder / name / f"seed {seed}" if by_seed else folder / name, name, stamp)
     root.close()
 
 
@@ -74,18 +81,24 @@ def run_names(configurations: Sequence[Configuration]) -> dict[int, str]:
     return names
 
 
-def _trial(study: Study, index: int, folder: Path, group: str, stamp: float, rows: Any) -> None:
-    trial = study.plan.trials[index]
+def _metrics(study: Study) -> list[tuple[str, str]]:
+    return sorted(set(study.spec.evaluator_columns.values()))
+
+
+def _session(study: Study, indices: Sequence[int], folder: Path, group: str, stamp: float) -> None:
+    """One run: the mean metrics of the rows, and the hyperparameters they share."""
     file = EventFile(folder, stamp)
+    columns = study.rows.columns
     values = []
-    for name, metric in sorted(set(study.spec.evaluator_columns.values())):
-        value = rows.columns[f"{name}.{metric}"][index]
-        if value is not None and not math.isnan(value):
-            values.append(_scalar(f"{name}/{metric}", float(value)))
-    status = rows.columns["status"][index]
-    file.summary([_session_start({**trial.configuration.axes, "seed": trial.seed}, group, stamp)])
+    for name, metric in _metrics(study):
+        found = [columns[f"{name}.{metric}"][i] for i in indices]
+        numbers = [float(v) for v in found if v is not None and not math.isnan(v)]
+        if numbers:
+            values.append(_scalar(f"{name}/{metric}", sum(numbers) / len(numbers)))
+    axes = study.plan.trials[indices[0]].configuration.axes
+    file.summary([_session_start(axes, group, stamp)])
     file.summary(values)
-    file.summary([_session_end(status == "done", stamp)])
+    file.summary([_session_end(all(columns["status"][i] == "done" for i in indices), stamp)])
     file.close()
 
 
@@ -142,7 +155,7 @@ def _experiment(study: Study, tags: Sequence[str], stamp: float) -> Any:
 
     axes = {a: [c.axes.get(a) for c in study.spec.configurations] for a in study.spec.axes}
     infos = []
-    for name, values in {**axes, "seed": list(study.spec.seeds)}.items():
+    for name, values in axes.items():
         info = api_pb2.HParamInfo(name=name, type=_type(values))
         domain = [_struct_value(v) for v in dict.fromkeys(values)]
         info.domain_discrete.CopyFrom(struct_pb2.ListValue(values=domain))

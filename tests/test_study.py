@@ -1,0 +1,232 @@
+"""A study: stored, resumed, shared; failures are kept and do not stop it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kempeframe.cli import main
+from kempeframe.spec import load_spec
+from kempeframe.store import Store
+from kempeframe.study import Options, Study, run_study
+
+HERE = Path(__file__).parent
+SPEC = """
+seeds = 4
+plugins = ["toy_plugin.py"]
+[data]
+use = "toy_plugin.numbers"
+[model]
+use = "toy_plugin.scalar"
+[optimizer]
+use = "toy_plugin.copy"
+[[evaluator]]
+use = "toy_plugin.weight"
+[[evaluator]]
+use = "toy_plugin.truth"
+[[evaluator]]
+use = "toy_plugin.prediction"
+[sweep]
+"data.shift" = [0.0, 1.0, 2.0]
+"""
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> Path:
+    shutil.copy(HERE / "toy_plugin.py", tmp_path / "toy_plugin.py")
+    path = tmp_path / "toy.toml"
+    path.write_text(SPEC)
+    return path
+
+
+def study(path: Path, *overrides: str, seeds: int | None = None, options: Options = Options()) -> Study:
+    return run_study(load_spec(path, overrides, seeds=seeds), Store(path.parent / "store"), options)
+
+
+def column(done: Study, name: str) -> list[object]:
+    return done.rows.columns[name]
+
+
+def test_a_row_joins_fit_theory_and_task(spec_file: Path) -> None:
+    done = study(spec_file)
+    assert len(done.rows) == 12
+    assert column(done, "status") == ["done"] * 12
+    assert column(done, "weight") == column(done, "weight.weight")
+    assert column(done, "weight.weight") == pytest.approx(column(done, "truth.truth"))
+    assert column(done, "prediction.weight") == column(done, "data.shift")
+    assert column(done, "converged") == [True] * 12
+
+
+def test_trials_of_one_seed_share_their_random_numbers(spec_file: Path) -> None:
+    done = study(spec_file)
+    truths = column(done, "truth.truth")
+    assert [b - a for a, b in zip(truths[:4], truths[4:8], strict=True)] == pytest.approx([1.0] * 4)
+    assert len(set(truths[:4])) == 4
+
+
+def test_a_rerun_computes_nothing(spec_file: Path) -> None:
+    first = study(spec_file)
+    again = study(spec_file)
+    assert (first.computed, again.computed) == (12, 0)
+    assert again.rows.columns == first.rows.columns
+
+
+def test_fresh_computes_everything_again_with_the_same_result(spec_file: Path) -> None:
+    first = study(spec_file)
+    again = study(spec_file, options=Options(fresh=True))
+    assert again.computed == 12
+    assert column(again, "weight") == column(first, "weight")
+
+
+def test_a_new_value_of_an_axis_computes_only_what_is_new(spec_file: Path) -> None:
+    study(spec_file)
+    assert study(spec_file, 'sweep."data.shift"=[0.0, 1.0, 2.0, 3.0]').computed == 4
+    assert study(spec_file, seeds=6).computed == 6
+
+
+def test_a_changed_evaluator_does_not_refit(spec_file: Path) -> None:
+    first = study(spec_file)
+    changed = study(spec_file, "evaluator.weight.offset=10.0")
+    assert changed.computed == 0
+    assert column(changed, "weight") == pytest.approx([w + 10 for w in column(first, "weight")])
+
+
+def test_results_do_not_depend_on_the_order_or_on_what_was_stored(spec_file: Path) -> None:
+    parts = study(spec_file, "data.shift=1.0")
+    whole = study(spec_file)
+    shutil.rmtree(spec_file.parent / "store")
+    alone = study(spec_file)
+    assert whole.rows.columns["weight"] == alone.rows.columns["weight"]
+    assert parts.rows.columns["weight"] == alone.rows.columns["weight"][4:8]
+
+
+def test_a_failing_fit_fails_its_trials_alone_and_is_tried_again(spec_file: Path) -> None:
+    done = study(spec_file, 'sweep."optimizer.fail"=[false, true]', "data.shift=0.0")
+    assert column(done, "status") == ["done"] * 4 + ["failed"] * 4
+    assert "told to fail" in done.failures[0].error
+    assert "RuntimeError" in done.failures[0].traceback
+    assert len(study(spec_file, 'sweep."optimizer.fail"=[false, true]', "data.shift=0.0").failures) == 4
+
+
+def test_a_failing_evaluator_fails_its_trials_and_keeps_the_fits(spec_file: Path) -> None:
+    done = study(spec_file, "evaluator.weight.fail=true")
+    assert column(done, "status") == ["failed"] * 12
+    assert study(spec_file).computed == 0
+
+
+def test_a_trial_that_takes_too_long_fails(spec_file: Path) -> None:
+    start = time.monotonic()
+    done = study(spec_file, "optimizer.seconds=60", "data.shift=0.0", seeds=2, options=Options(time_limit=0.2))
+    assert time.monotonic() - start < 20
+    assert "time limit of 0.2 s" in done.failures[0].error
+
+
+def test_running_out_of_memory_ends_the_trial_not_the_study(spec_file: Path) -> None:
+    done = study(spec_file, 'sweep."optimizer.gigabytes"=[0.0, 1e6]', "data.shift=0.0", seeds=1)
+    assert column(done, "status") == ["done", "failed"]
+
+
+def test_fits_computed_together_are_computed_whole(spec_file: Path) -> None:
+    overrides = ["optimizer.use='toy_plugin.together'", "data.shift=0.0"]
+    study(spec_file, *overrides)
+    store = Store(spec_file.parent / "store")
+    store.fits.index.popitem()  # one fit of the unit is lost
+    again = run_study(load_spec(spec_file, [*overrides, "evaluator.weight.offset=1.0"]), store)
+    assert type(again.spec.configurations[0].optimizer).sizes == [4]  # type: ignore[union-attr]
+    assert column(again, "status") == ["done"] * 4
+
+
+def test_nested_fits_are_stored_and_shared(spec_file: Path) -> None:
+    text = SPEC.replace('use = "toy_plugin.numbers"', 'use = "toy_plugin.numbers"\nteacher = "first"') + (
+        '\n[fit.first]\ndata = { use = "toy_plugin.numbers", shift = 100.0 }\n'
+        'model = { use = "toy_plugin.scalar" }\noptimizer = { use = "toy_plugin.copy" }\n'
+    )
+    spec_file.write_text(text)
+    done = study(spec_file)
+    assert all(90 < value < 120 for value in column(done, "weight"))
+    store = Store(spec_file.parent / "store")
+    assert len(list(store.fits.keys())) == 12 + 4  # one teacher for each seed, whatever the shift
+
+
+def test_a_fitted_network_comes_back(spec_file: Path) -> None:
+    done = study(spec_file)
+    fitted = done.fitted(5)
+    assert float(fitted.network.weight) == pytest.approx(column(done, "weight")[5])
+
+
+def run_cli(path: Path, *arguments: str) -> int:
+    return main(["run", str(path), "--store", str(path.parent / "store"), "--out", str(path.parent / "out"), *arguments])
+
+
+def test_the_run_directory(spec_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec_file.write_text(
+        SPEC
+        + '[[figure]]\nname = "weights"\nx = "data.shift"\ny = "weight"\ntheory = "prediction.weight"\n'
+        + '[[claim]]\nstatement = "grows"\nmonotone = { of = "weight", along = "data.shift", direction = "increasing" }\n'
+        + '[[claim]]\nstatement = "far too large"\nthreshold = { of = "weight" }\nbelow = -50\n'
+    )
+    assert run_cli(spec_file) == 0
+    assert run_cli(spec_file, "--strict") == 1
+    out = spec_file.parent / "out"
+    for name in ("table.csv", "table.parquet", "claims.json", "spec.toml", "environment.json", "figures/weights.png"):
+        assert (out / name).stat().st_size > 0
+    assert (out / "figures" / "weights.pdf").read_bytes().startswith(b"%PDF")
+    assert [claim["verdict"] for claim in json.loads((out / "claims.json").read_text())] == ["holds", "fails"]
+    printed = capsys.readouterr().out
+    assert "fails" in printed
+    assert "\x1b[" not in printed  # piped output stays plain
+
+
+def test_the_written_spec_runs_again_from_the_store(spec_file: Path) -> None:
+    assert run_cli(spec_file, "--set", "data.shift=7.0") == 0
+    resolved = spec_file.parent / "out" / "spec.toml"
+    again = run_study(load_spec(resolved), Store(spec_file.parent / "store"))
+    assert again.computed == 0
+    assert column(again, "data.shift") == [7.0] * 4
+
+
+def test_unchanged_results_are_not_written_again(spec_file: Path) -> None:
+    run_cli(spec_file)
+    table = spec_file.parent / "out" / "table.csv"
+    before = table.stat().st_mtime_ns
+    run_cli(spec_file)
+    assert table.stat().st_mtime_ns == before
+    run_cli(spec_file, "--seeds", "2")
+    assert table.stat().st_mtime_ns > before
+
+
+def test_failed_trials_give_exit_code_3_and_are_kept(spec_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(spec_file, "--set", "optimizer.fail=true") == 3
+    failures = json.loads((spec_file.parent / "out" / "failures.json").read_text())
+    assert len(failures) == 12
+    assert "told to fail" in failures[0]["error"]
+    assert "told to fail" in capsys.readouterr().err
+    assert run_cli(spec_file) == 0
+    assert not (spec_file.parent / "out" / "failures.json").exists()
+
+
+def test_ctrl_c_stops_within_a_second_and_the_run_goes_on(spec_file: Path) -> None:
+    command = [sys.executable, "-m", "kempeframe", "run", str(spec_file), "--store", str(spec_file.parent / "store")]
+    command += ["--out", str(spec_file.parent / "out"), "--set", "optimizer.seconds=0.3"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ)
+    segments = spec_file.parent / "store" / "fits"
+    deadline = time.monotonic() + 60
+    while not (segments.exists() and any(segments.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    _, errors = process.communicate(timeout=20)
+    assert time.monotonic() - sent < 1.5  # a second, and what the machine needs to end a process
+    assert process.returncode == 130
+    assert "goes on from there" in errors
+    rest = study(spec_file, "optimizer.seconds=0.3")
+    assert 0 < rest.computed < 12
+    assert column(rest, "status") == ["done"] * 12

@@ -1,0 +1,142 @@
+"""A plugin file for tests: fits that do nothing, wait, raise, take too much memory, or hold another fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from kempeframe import Attack, Data, Evaluator, Fit, Model, Optimizer, component, field, hookimpl
+from kempeframe.components import Needs
+
+
+@component
+class Numbers(Data):
+    """A task without examples; its truth is a number drawn from the data stream."""
+
+    shift: float = field(0.0, "added to the truth")
+    teacher: Fit | None = field(None, "a fit whose weight is added to the truth")
+
+    def load(self, run: Any) -> Any:
+        from kempeframe.task import Task
+
+        truth = self.shift + float(run.rng("data", "truth").standard_normal())
+        if self.teacher is not None:
+            truth += float(run.fit(self.teacher).network.weight)
+        return Task(splits={}, input_shape=(1,), output_shape=(1,), truth=truth)
+
+
+@component
+class Scalar(Model):
+    """One weight, from the global torch generator."""
+
+    def build(self, task: Any, run: Any) -> Any:
+        import torch
+
+        class Network(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = torch.nn.Parameter(torch.randn(()))
+
+        return Network()
+
+
+@component
+class Copy(Optimizer):
+    """Sets the weight to the task's truth."""
+
+    fail: bool = field(False, "raise instead")
+    seconds: float = field(0.0, "wait so long", ge=0)
+    gigabytes: float = field(0.0, "allocate so much", ge=0)
+    steps: int = field(1, "snapshots", ge=1)
+
+    def fit(self, network: Any, task: Any, attack: Attack | None, run: Any) -> Iterator[Any]:
+        import torch
+
+        from kempeframe.task import Snapshot
+
+        if self.fail:
+            raise RuntimeError("told to fail")
+        if self.gigabytes:
+            torch.empty(int(self.gigabytes * 2**30), dtype=torch.uint8)
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end:
+            time.sleep(0.01)
+        with torch.no_grad():
+            network.weight.fill_(task.truth)
+        for step in range(self.steps):
+            yield Snapshot(step, network, {"converged": True})
+
+
+@component
+class Together(Copy):
+    """Like copy, with all seeds computed together; counts how many it was given."""
+
+    together: ClassVar[tuple[str, ...]] = ("seed",)
+    sizes: ClassVar[list[int]] = []
+
+    def fit_many(self, jobs: Any) -> Any:
+        Together.sizes.append(len(jobs))
+        yield from super().fit_many(jobs)
+
+
+@component
+class Weight(Evaluator):
+    """The fitted weight."""
+
+    offset: float = field(0.0, "added")
+    fail: bool = field(False, "raise instead")
+
+    def columns(self) -> Mapping[str, str]:
+        return {"weight": "the fitted weight"}
+
+    def evaluate(self, fitted: Any, run: Any) -> Mapping[str, float]:
+        if self.fail:
+            raise RuntimeError("evaluator told to fail")
+        return {"weight": fitted.network.weight + self.offset}
+
+
+@component
+class Prediction(Evaluator):
+    """Theory: the shift."""
+
+    needs: ClassVar[Needs] = "components"
+
+    def columns(self) -> Mapping[str, str]:
+        return {"weight": "expected weight"}
+
+    def evaluate(self, fitted: Any, run: Any) -> Mapping[str, float]:
+        return {"weight": fitted.data.shift}
+
+
+@component
+class Truth(Evaluator):
+    """Theory on the drawn data: the task's truth."""
+
+    needs: ClassVar[Needs] = "task"
+
+    def columns(self) -> Mapping[str, str]:
+        return {"truth": "the task's truth"}
+
+    def evaluate(self, fitted: Any, run: Any) -> Mapping[str, float]:
+        return {"truth": fitted.task.truth}
+
+
+@hookimpl
+def kempeframe_data() -> list[type[Data]]:
+    return [Numbers]
+
+
+@hookimpl
+def kempeframe_model() -> list[type[Model]]:
+    return [Scalar]
+
+
+@hookimpl
+def kempeframe_optimizer() -> list[type[Optimizer]]:
+    return [Copy, Together]
+
+
+@hookimpl
+def kempeframe_evaluator() -> list[type[Evaluator]]:
+    return [Weight, Prediction, Truth]

@@ -70,7 +70,13 @@ def _within(number: float, limits: Mapping[str, float]) -> bool:
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, attrs.field))
 def component(cls: C) -> C:
     """Make a class a component: frozen, keyword-only fields. Its name in specs is its class name in snake_case."""
-    return attrs.frozen(cls, kw_only=True, slots=False)  # type: ignore[no-any-return]
+    return attrs.frozen(cls, kw_only=True, slots=False)
+
+
+def fields_of(cls: type) -> tuple[attrs.Attribute[Any], ...]:
+    """The fields of a component class, or of any attrs class."""
+    fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(cls)
+    return fields
 
 
 def snake_case(name: str) -> str:

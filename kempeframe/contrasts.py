@@ -159,7 +159,7 @@ class _Kind:
 
     def columns(self) -> list[str]:
         """Columns it names outside `where`."""
-        return [getattr(self, "of"), *(name for side in self.sides for name in (getattr(self, side) or {}))]
+        return [self.of, *(name for side in self.sides for name in (getattr(self, side) or {}))]
 
     def used(self, rows: Table) -> set[str]:
         """Axes that are not free: those the kind itself goes along."""

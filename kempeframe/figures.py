@@ -82,8 +82,9 @@ def series_of(figure: Figure, table: Table) -> list[Series]:
     made = []
     keys = [name for name in (figure.facet, figure.hue) if name]
     for values, group in rows.groups(keys):
-        points = [_point(figure, cell) for _, cell in group.groups([a for a in table.axes if a not in keys])]
-        points = sorted((p for p in points if p is not None), key=lambda p: p[0] if np.isfinite(p[0]) else np.inf)
+        cells = [cell for _, cell in group.groups([a for a in table.axes if a not in keys])]
+        points = [point for cell in cells if (point := _point(figure, cell)) is not None]
+        points.sort(key=lambda p: p[0] if np.isfinite(p[0]) else np.inf)
         if not points:
             continue
         x, y, low, high, theory = (np.array(column, dtype=float) for column in zip(*points, strict=True))
@@ -140,7 +141,7 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
     return picture
 
 
-STYLE = {
+STYLE: Any = {
     "font.size": 12,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -196,8 +197,8 @@ def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, 
 
     handles = []
     if figure.hue:
-        joined = "" if figure.theory else "-"
-        handles = [Line2D([], [], marker="o", linestyle=joined or "none", color=c, label=number(h)) for h, c in colours.items()]
+        joined: Any = "none" if figure.theory else "-"
+        handles = [Line2D([], [], marker="o", linestyle=joined, color=c, label=number(h)) for h, c in colours.items()]
     if figure.theory:
         seeds = "measured, 95 % interval" if any(np.isfinite(s.low).any() for s in series) else "measured"
         handles.append(Line2D([], [], marker="o", linestyle="none", color="#444444", label=seeds))

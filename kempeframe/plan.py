@@ -7,7 +7,7 @@ from functools import cache
 
 import attrs
 
-from kempeframe.components import Evaluator, Fit, Optimizer
+from kempeframe.components import Evaluator, Fit, Optimizer, fields_of
 from kempeframe.digest import digest_of, join
 from kempeframe.spec import Spec
 from kempeframe.sweep import Configuration, Trial
@@ -116,5 +116,5 @@ def _group(fit: Fit, seed: int, free: Sequence[str]) -> tuple[str, ...]:
 
 @cache
 def _optimizer_without(optimizer: Optimizer, free: tuple[str, ...]) -> str:
-    kept = {a.name: getattr(optimizer, a.name) for a in attrs.fields(type(optimizer)) if a.name not in free}
+    kept = {a.name: getattr(optimizer, a.name) for a in fields_of(type(optimizer)) if a.name not in free}
     return digest_of([type(optimizer).__module__, type(optimizer).__name__, kept])

@@ -286,7 +286,8 @@ def build_table(study: Study) -> Table:
 def _named_fields(spec: Spec) -> list[str]:
     """Component fields that a claim, a figure or a formula names without sweeping over them."""
     used: Iterable[str] = [
-        *(name for member in (*spec.claims, *spec.figures) for name in member.columns()),
+        *(name for claim in spec.claims for name in claim.columns()),
+        *(name for figure in spec.figures for name in figure.columns()),
         *(name for expression in spec.derived.values() for name in expression.names),
     ]
     known = {*spec.axes, *spec.evaluator_columns, *spec.derived, *CERTIFICATE_COLUMNS, "seed", "status"}

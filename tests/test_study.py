@@ -163,14 +163,16 @@ def test_a_fitted_network_comes_back(spec_file: Path) -> None:
 
 
 def run_cli(path: Path, *arguments: str) -> int:
-    return main(["run", str(path), "--store", str(path.parent / "store"), "--out", str(path.parent / "out"), *arguments])
+    folder = path.parent
+    return main(["run", str(path), "--store", str(folder / "store"), "--out", str(folder / "out"), *arguments])
 
 
 def test_the_run_directory(spec_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec_file.write_text(
         SPEC
         + '[[figure]]\nname = "weights"\nx = "data.shift"\ny = "weight"\ntheory = "prediction.weight"\n'
-        + '[[claim]]\nstatement = "grows"\nmonotone = { of = "weight", along = "data.shift", direction = "increasing" }\n'
+        + '[[claim]]\nstatement = "grows"\n'
+        + 'monotone = { of = "weight", along = "data.shift", direction = "increasing" }\n'
         + '[[claim]]\nstatement = "far too large"\nthreshold = { of = "weight" }\nbelow = -50\n'
     )
     assert run_cli(spec_file) == 0

@@ -174,7 +174,8 @@ def theory() -> None:
 
     def ask(points: int) -> None:
         eigenvalues = np.arange(1, 301.0) ** -1.2
-        risk(eigenvalues, np.geomspace(50, 5000, points), 1e-6, signal=1 / 300, shift=1 / 300, width=np.geomspace(20, 900, points))
+        n, width = np.geomspace(50, 5000, points), np.geomspace(20, 900, points)
+        risk(eigenvalues, n, 1e-6, signal=1 / 300, shift=1 / 300, width=width)
 
     line("theory, one point, d = 300", f"{seconds(lambda: ask(1), 20) * 1e3:.1f} ms", "10 ms")
     line("theory, a curve of 200 points, d = 300", f"{seconds(lambda: ask(200), 10) * 1e3:.0f} ms", "300 ms")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from kempeframe_standard.networks import Readout
 from torch import Tensor
 
 from kempeframe.task import Moments, MomentSplit, Split
-from kempeframe_standard.networks import Readout
 
 
 class Projection(Readout):

@@ -1,0 +1,40 @@
+# make demo: a virtual environment with everything in it, and the flagship run.  make test: the tests.  make lint: ruff, mypy.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PLUGINS = $(patsubst %,-e %,$(wildcard plugins/*))
+# One thread for each test process: two of them share two cores.
+TEST_ENV = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo install install-test test test-slow lint benchmark clean
+
+demo: install
+	$(BIN)/kempeframe run specs/strong_collapse.toml
+
+install: $(VENV)/installed
+install-test: $(VENV)/installed-test
+
+$(VENV)/installed: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . $(PLUGINS)
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+test: install-test
+	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow" -n 2
+
+test-slow: install-test
+	$(TEST_ENV) $(BIN)/python -m pytest -m slow -n 2
+
+lint: install-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy kempeframe plugins/standard/kempeframe_standard plugins/strong_collapse/kempeframe_strong_collapse
+
+benchmark: install-test
+	$(BIN)/python tools/benchmark_spine.py
+
+clean:
+	rm -rf $(VENV) runs

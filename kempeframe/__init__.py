@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from kempeframe.components import Attack, Data, Evaluator, Fit, Model, Optimizer, component, field
+from kempeframe.components import Attack, Data, Evaluator, Fit, Model, NoTheory, Optimizer, component, field
 from kempeframe.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ __all__ = [
     "Model",
     "MomentSplit",
     "Moments",
+    "NoTheory",
     "Optimizer",
     "Snapshot",
     "Split",

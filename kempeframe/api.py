@@ -27,6 +27,11 @@ def run(
 
     `overrides` maps dotted keys to values, as `--set` does. Raises SpecError with every problem of the spec.
     """
-    texts = [f"{key}={tomli_w.dumps({'v': value}).partition('=')[2].strip()}" for key, value in (overrides or {}).items()]
+    texts = [f"{key}={_toml(value)}" for key, value in (overrides or {}).items()]
     checked = load_spec(spec, texts, smoke=smoke, seeds=seeds)
     return run_study(checked, Store(Path(store) if store else None), Options(device=device, fresh=fresh))
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it on one line."""
+    return tomli_w.dumps({"value": value}).partition("=")[2].strip()

@@ -25,7 +25,8 @@ def draw_claims(verdicts: Sequence[Verdict]) -> Picture:
     picture = Picture(figsize=(9.0, height))
     y = height - 0.3
     for verdict, lines, measured in rows:
-        picture.text(0.02, y / height, verdict.decision, color=COLOURS[verdict.decision], fontsize=12, fontweight="bold")
+        colour = COLOURS[verdict.decision]
+        picture.text(0.02, y / height, verdict.decision, color=colour, fontsize=12, fontweight="bold")
         for line in lines:
             picture.text(0.2, y / height, line, fontsize=11)
             y -= LINE

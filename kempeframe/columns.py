@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
+    ast.Pow: math.pow,  # of floats: no endless integers, no complex numbers
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
@@ -26,6 +27,7 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
     "min": min,
     "sqrt": math.sqrt,
 }
+SEVERAL = ("max", "min")  # functions of two or more numbers; the others take one
 
 
 class Expression:
@@ -38,10 +40,12 @@ class Expression:
     def __init__(self, text: str):
         self.text = text
         try:
-            self._tree = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise ValueError(f"{text!r} is no formula") from None
-        self.names = sorted(set(self._columns(self._tree)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what Python finds odd in other code is refused here anyway
+                self._tree = ast.parse(text.strip(), mode="eval").body
+                self.names = sorted(set(self._columns(self._tree)))
+        except (SyntaxError, RecursionError, MemoryError):
+            raise ValueError(f"{text[:60]!r} is no formula") from None
 
     def _columns(self, node: ast.AST) -> list[str]:
         if isinstance(node, ast.Constant) and type(node.value) in (int, float):
@@ -53,10 +57,11 @@ class Expression:
         if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
             return self._columns(node.operand)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-            if node.func.id in FUNCTIONS:
-                return [name for argument in node.args for name in self._columns(argument)]
-            raise ValueError(f"{node.func.id!r} is no function here; there are {', '.join(FUNCTIONS)}")
-        raise ValueError(f"{ast.unparse(node)!r} is not allowed in a formula: numbers, columns, + - * / ** and functions are")
+            _check_call(node.func.id, len(node.args))
+            return [name for argument in node.args for name in self._columns(argument)]
+        raise ValueError(
+            f"{ast.unparse(node)!r} is not allowed in a formula: numbers, columns, + - * / ** and functions are"
+        )
 
     def __call__(self, row: Mapping[str, Any]) -> float | None:
         """The value in a row; None where a column is missing there, nan where the arithmetic has no value."""
@@ -67,17 +72,28 @@ class Expression:
         except (ArithmeticError, ValueError):
             return math.nan
 
-    def _value(self, node: ast.AST, row: Mapping[str, Any]) -> Any:
+    def _value(self, node: ast.AST, row: Mapping[str, Any]) -> float:
         if isinstance(node, ast.Constant):
-            return node.value
+            return float(node.value)  # type: ignore[arg-type]
         if isinstance(node, (ast.Name, ast.Attribute)):
-            return row[_dotted(node)]
+            value = row[_dotted(node)]
+            if isinstance(value, str):
+                raise TypeError("text has no value in a formula")
+            return float(value)
         if isinstance(node, ast.BinOp):
             return OPERATORS[type(node.op)](self._value(node.left, row), self._value(node.right, row))
         if isinstance(node, ast.UnaryOp):
             return OPERATORS[type(node.op)](self._value(node.operand, row))
-        assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        return FUNCTIONS[node.func.id](*(self._value(argument, row) for argument in node.args))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            return FUNCTIONS[node.func.id](*(self._value(argument, row) for argument in node.args))
+        raise TypeError(f"{type(node).__name__} passed the check of a formula")
+
+
+def _check_call(function: str, arguments: int) -> None:
+    if function not in FUNCTIONS:
+        raise ValueError(f"{function!r} is no function here; there are {', '.join(FUNCTIONS)}")
+    if (arguments < 2) if function in SEVERAL else (arguments != 1):
+        raise ValueError(f"{function} takes {'two or more numbers' if function in SEVERAL else 'one number'}")
 
 
 def _dotted(node: ast.AST) -> str:

@@ -85,7 +85,10 @@ def snake_case(name: str) -> str:
 
 
 class Component:
-    """What the five kinds share. `version` enters the digest: raise it when the same fields come to mean something else."""
+    """What the five kinds share.
+
+    `version` enters the digest: raise it when the same fields come to mean something else.
+    """
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
@@ -101,6 +104,10 @@ class Component:
         from kempeframe.digest import digest_of
 
         return digest_of(self)
+
+
+class NoTheory(Exception):
+    """An evaluator's equations do not cover these components. Its columns stay empty; the trial does not fail."""
 
 
 class Data(Component):

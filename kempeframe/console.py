@@ -74,7 +74,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     table.add_column(overflow="fold")
     for verdict in verdicts:
         shown = f"[bold {COLOURS[verdict.decision]}]{verdict.decision}[/]"
-        table.add_row(shown, escape(verdict.claim.statement) + "".join(f"\n[dim]{escape(r)}[/]" for r in _remarks(verdict)))
+        remarks = "".join(f"\n[dim]{escape(remark)}[/]" for remark in _remarks(verdict))
+        table.add_row(shown, escape(verdict.claim.statement) + remarks)
     return table
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import attrs
 import numpy as np
 
-from kempeframe import intervals
+from kempeframe import intervals, locations
 from kempeframe.components import field
 from kempeframe.intervals import Interval, Region
 from kempeframe.table import Table, matches
@@ -52,7 +52,7 @@ class Contrast:
         """Interval and decision."""
         if self.scale == "censored":
             assert self.second is not None
-            return intervals.censored_order(self.first, self.second)
+            return _censored(self.first, self.second)
         interval = self.estimate(statistic)
         return interval, intervals.decide(interval, self.region)
 
@@ -72,6 +72,16 @@ class Contrast:
         return Interval(value, value, value, len(self.first), "exact")
 
 
+def _censored(first: np.ndarray, second: np.ndarray) -> tuple[Interval, Literal["holds", "fails", "undecided"]]:
+    """The log-rank decision that first is earlier; the interval only carries what a reader is shown."""
+    order = locations.censored_order(first, second)
+    method = f"log-rank, p = {order.p_earlier:.2g} for earlier, {order.p_later:.2g} for later"
+    interval = Interval(order.estimate, -math.inf, math.inf, order.n, method, order.reason)
+    if order.reason:
+        return interval, "undecided"
+    return interval, "holds" if order.p_earlier <= 0.025 else "fails" if order.p_later <= 0.025 else "undecided"
+
+
 def pooled(contrasts: list[Contrast]) -> Contrast:
     """The mean over configurations, seed by seed; ratios as geometric means.
 
@@ -84,7 +94,7 @@ def pooled(contrasts: list[Contrast]) -> Contrast:
     if len({len(c.first) for c in contrasts}) > 1:
         raise Undecidable("the configurations differ in their seeds")
     log = first.scale == "ratio"
-    columns = []
+    columns: list[np.ndarray | None] = []
     for arrays in ([c.first for c in contrasts], [c.second for c in contrasts]):
         if any(a is None for a in arrays):
             columns.append(None)
@@ -401,7 +411,7 @@ class Location(_Kind):
             x, values = curve(rows, self.of, self.along)
         if self.at == "crossing":
             assert self.level is not None
-            found = intervals.crossing_interval(x, values, self.level)
+            found = locations.crossing_interval(x, values, self.level)
         elif _exact(rows, self.of):
             best = np.argmax(values[0]) if self.at == "maximum" else np.argmin(values[0])
             found = Interval(float(x[best]), float(x[best]), float(x[best]), len(values), "exact")
@@ -415,5 +425,5 @@ class Location(_Kind):
         best = float(x[np.argmax(mean) if self.at == "maximum" else np.argmin(mean)])
         if len(values) < 3:
             return Interval(best, -math.inf, math.inf, len(values), "set of possible optima", "fewer than 3 seeds")
-        possible = x[intervals.optimum_set(values, self.at)]
+        possible = x[locations.optimum_set(values, self.at)]
         return Interval(best, float(possible.min()), float(possible.max()), len(values), "set of possible optima")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +59,21 @@ def _digest_or_none(component: Component | None) -> str | None:
     return None if component is None else component.digest
 
 
-@cache
 def identity(cls: type[Component]) -> tuple[str, int, list[str]]:
     """Full name, version, and the source hashes of the editable code that the class inherits from."""
     from kempeframe.registry import plugin_of
 
-    sources = []
-    for base in cls.__mro__:
-        plugin = plugin_of(base)
-        if plugin is not None and plugin.editable:
-            sources.append(source_hash(Path(inspect.getfile(base)), plugin.root))
-    return full_name(cls), cls.version, sorted(set(sources))
+    if cls not in _IDENTITIES:
+        sources = set()
+        for base in cls.__mro__:
+            plugin = plugin_of(base)
+            if plugin is not None and plugin.editable:
+                sources.add(source_hash(Path(inspect.getfile(base)), plugin.root))
+        _IDENTITIES[cls] = full_name(cls), cls.version, sorted(sources)
+    return _IDENTITIES[cls]
+
+
+_IDENTITIES: dict[type, tuple[str, int, list[str]]] = {}  # the source that a class was made from does not change
 
 
 def full_name(cls: type[Component]) -> str:

@@ -76,8 +76,16 @@ class Curve:
     y: np.ndarray
 
 
+class NotDrawable(ValueError):
+    """The table has not what the figure shows; the message says what."""
+
+
 def series_of(figure: Figure, table: Table) -> list[Series]:
-    """The figure's points: one for each configuration, averaged over seeds."""
+    """The figure's points: one for each configuration, averaged over seeds.
+
+    Raises:
+        NotDrawable: x or y holds text.
+    """
     rows = table.where(figure.where)
     made = []
     keys = [name for name in (figure.facet, figure.hue) if name]
@@ -103,7 +111,8 @@ def _point(figure: Figure, cell: Table) -> tuple[float, float, float, float, flo
     y = cell.column(figure.y)
     x = cell.column(figure.x)
     if x.dtype == object or y.dtype == object:
-        raise ValueError(f"figure {figure.name!r}: {figure.x if x.dtype == object else figure.y} holds text, not numbers")
+        name = figure.x if x.dtype == object else figure.y
+        raise NotDrawable(f"figure {figure.name!r}: {name} holds text, not numbers")
     sound = ~np.isnan(y)
     if not sound.any():
         return None
@@ -113,7 +122,8 @@ def _point(figure: Figure, cell: Table) -> tuple[float, float, float, float, flo
     estimate = float(np.median(y) if figure.statistic == "median" else np.mean(y))
     if figure.y in cell.exact:
         low = high = np.nan
-    theory = float(np.nanmean(cell.column(figure.theory))) if figure.theory else np.nan
+    predicted = cell.column(figure.theory) if figure.theory else np.array([np.nan])
+    theory = float(predicted[~np.isnan(predicted)].mean()) if not np.isnan(predicted).all() else np.nan
     return float(np.mean(x[sound])), estimate, low, high, theory
 
 
@@ -124,13 +134,14 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure as Picture
 
-    facets = list(dict.fromkeys(s.facet for s in series)) or [None]
+    facets: list[Any] = list(dict.fromkeys(s.facet for s in series)) or [None]
     with matplotlib.rc_context(STYLE):
         picture = Picture(figsize=(2.2 + 5.2 * len(facets), 4.6), layout="constrained")
         panels = picture.subplots(1, len(facets), sharey=True, squeeze=False)[0]
         colours = _colours([s.hue for s in series])
         for panel, facet in zip(panels, facets, strict=True):
-            _panel(panel, figure, [s for s in series if s.facet == facet], [c for c in curves if c.facet == facet], colours)
+            own = [s for s in series if s.facet == facet]
+            _panel(panel, figure, own, [c for c in curves if c.facet == facet], colours)
             if facet is not None and figure.facet:
                 panel.set_title(f"{_plain(figure.facet)} = {number(facet)}", fontsize=11)
         panels[0].set_ylabel(figure.y_label or _plain(figure.y))
@@ -167,7 +178,9 @@ def _colours(hues: Sequence[Any]) -> dict[Any, Any]:
     return {h: CATEGORIES[i % len(CATEGORIES)] for i, h in enumerate(distinct)}
 
 
-def _panel(panel: Axes, figure: Figure, series: Sequence[Series], curves: Sequence[Curve], colours: Mapping[Any, Any]) -> None:
+def _panel(
+    panel: Axes, figure: Figure, series: Sequence[Series], curves: Sequence[Curve], colours: Mapping[Any, Any]
+) -> None:
     for one in series:
         bars = np.vstack([one.y - one.low, one.high - one.y])
         bars = np.nan_to_num(np.clip(bars, 0, None))
@@ -175,8 +188,16 @@ def _panel(panel: Axes, figure: Figure, series: Sequence[Series], curves: Sequen
             bars[0] = np.where(one.y > 0, np.minimum(bars[0], 0.9 * one.y), bars[0])
         style = "o" if figure.theory else "o-"
         panel.errorbar(
-            one.x, one.y, yerr=bars, fmt=style, color=colours[one.hue], markersize=5, capsize=2.5, linewidth=1.6, elinewidth=1.2
-        )  # fmt: skip
+            one.x,
+            one.y,
+            yerr=bars,
+            fmt=style,
+            color=colours[one.hue],
+            markersize=5,
+            capsize=2.5,
+            linewidth=1.6,
+            elinewidth=1.2,
+        )
         if one.theory is not None and not curves:
             panel.plot(one.x, one.theory, "--", color=colours[one.hue], linewidth=1.6)
     for curve in curves:
@@ -185,9 +206,11 @@ def _panel(panel: Axes, figure: Figure, series: Sequence[Series], curves: Sequen
         panel.axhline(level, linestyle=":", color="#666666", linewidth=1)
     for place in figure.verticals:
         panel.axvline(place, linestyle=":", color="#666666", linewidth=1)
+    if not series:
+        panel.text(0.5, 0.5, "no finished trials", transform=panel.transAxes, ha="center", color="#666666")
     if figure.logarithmic("x") and all((s.x > 0).all() for s in series):
         panel.set_xscale("log")
-    if figure.logarithmic("y"):
+    if figure.logarithmic("y") and any((s.y > 0).any() for s in series):
         panel.set_yscale("log")
     panel.set_xlabel(figure.x_label or _plain(figure.x))
 

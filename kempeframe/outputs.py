@@ -15,7 +15,7 @@ import tomli_w
 
 from kempeframe.curves import curve_digest, theory_curves
 from kempeframe.digest import digest_of, join
-from kempeframe.figures import Figure, draw, save, series_of
+from kempeframe.figures import Figure, NotDrawable, draw, save, series_of
 from kempeframe.study import Study
 
 DRAWING = 3  # raised when figures or event files come to look different
@@ -29,6 +29,7 @@ class RunDirectory:
         self.manifest_path = path / "manifest.json"
         self.before = _read_manifest(self.manifest_path)
         self.now: dict[str, str] = {}
+        self.remarks: list[str] = []  # what could not be written, and why
 
     def write(self, study: Study) -> list[str]:
         """Everything; returns the names of what was written anew."""
@@ -47,7 +48,9 @@ class RunDirectory:
         drawn = False
         for figure in study.spec.figures:
             drawn |= self._figure(study, figure, rows)
-            pictures.append(self.path / "figures" / f"{figure.name}.png")
+            picture = self.path / "figures" / f"{figure.name}.png"
+            if picture.exists():
+                pictures.append(picture)
         if self._changed("tensorboard", join(rows, digest_of(claims), *self.now.values())) or drawn:
             from kempeframe import tracking
             from kempeframe.claims_picture import draw_claims
@@ -66,7 +69,12 @@ class RunDirectory:
         files = [self.path / "figures" / f"{figure.name}.{ending}" for ending in ("png", "pdf")]
         if not self._changed(f"figure {figure.name}", digest) and all(file.exists() for file in files):
             return False
-        save(draw(figure, series_of(figure, study.rows), theory_curves(study, figure)), self.path / "figures", figure.name)
+        try:
+            series = series_of(figure, study.rows)
+        except NotDrawable as error:
+            self.remarks.append(str(error))
+            return False
+        save(draw(figure, series, theory_curves(study, figure)), self.path / "figures", figure.name)
         study.session.store.flush()
         return True
 
@@ -88,8 +96,13 @@ class RunDirectory:
             path.unlink(missing_ok=True)
             return
         failures = [
-            {"configuration": f.trial.configuration.axes, "seed": f.trial.seed, "error": f.error, "traceback": f.traceback}
-            for f in study.failures
+            {
+                "configuration": failure.trial.configuration.axes,
+                "seed": failure.trial.seed,
+                "error": failure.error,
+                "traceback": failure.traceback,
+            }
+            for failure in study.failures
         ]
         _write_json(path, failures)
 

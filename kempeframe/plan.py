@@ -39,7 +39,7 @@ class Plan:
         """The plan of a spec: configurations in order, seeds innermost."""
         trials, cells, fits = [], [], {}
         for configuration in spec.configurations:
-            parts = [(name, evaluator, _key_parts(configuration, evaluator)) for name, evaluator in configuration.evaluators]
+            parts = [(name, e, _key_parts(configuration, e)) for name, e in configuration.evaluators]
             for seed in spec.seeds:
                 trial = Trial(configuration, seed)
                 trials.append(trial)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 import attrs
+
+LONGEST = 60  # characters of a value that a message shows
 
 
 @attrs.frozen
@@ -30,14 +33,27 @@ class SpecError(Exception):
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
         super().__init__(f"{source}: {count}\n\n" + "\n".join(map(str, self.problems)))
 
+    def __reduce__(self) -> Any:
+        return type(self), (self.source, self.problems)
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean ...?` for the closest known name, else a short list of what there is."""
     known = sorted(set(known))
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.6)
+    # `n_train` for `data.n_train`: too far by letters, yet what was meant.
+    close = close or [k for k in known if k.rpartition(".")[2] == name]
     if close:
         return f"; did you mean {close[0]!r}?"
     if not known:
         return "; there are none"
-    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    return f"; known: {shown}"
+    shown_names = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"; known: {shown_names}"
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: short, on one line."""
+    if isinstance(value, (dict, list)):
+        return "a table" if isinstance(value, dict) else f"a list of {len(value)}"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +19,7 @@ import pluggy
 
 from kempeframe import hookspecs
 from kempeframe.components import KINDS, Component
-from kempeframe.problems import nearest
+from kempeframe.problems import nearest, shown
 
 GROUP = "kempeframe"  # the entry point group
 
@@ -55,6 +57,7 @@ class Registry:
         self.manager.add_hookspecs(hookspecs)
         self.plugins: dict[str, Plugin] = {}
         self.components: dict[str, dict[str, type[Component]]] = {}  # plugin -> component -> class
+        self.broken: dict[str, BrokenPlugin] = {}  # importing a plugin again would not mend it
 
     def load(self, name: str) -> Plugin:
         """Import an installed plugin, once.
@@ -65,41 +68,45 @@ class Registry:
         """
         if name in self.plugins:
             return self.plugins[name]
+        if name in self.broken:
+            raise self.broken[name]
         point = installed().get(name)
         if point is None:
-            raise UnknownName(f"unknown plugin {name!r}{nearest(name, [*installed(), *self.plugins])}")
-        module = _import(name, lambda: importlib.import_module(point.module))
-        root = Path(module.__file__ or "").parent
+            raise UnknownName(f"unknown plugin {shown(name)}{nearest(name, [*installed(), *self.plugins])}")
+
+        def load() -> ModuleType:
+            return importlib.import_module(point.module)
+
+        module = self._import(name, load)
         version, editable = _distribution_facts(point)
-        return self._register(Plugin(name, point.module, version, root, editable), module)
+        return self.register(Plugin(name, point.module, version, Path(module.__file__ or "").parent, editable), module)
 
     def load_file(self, path: Path) -> Plugin:
         """Import a plugin that is one Python file; its name is the file's stem.
 
         Raises:
             UnknownName: there is no such file.
-            BrokenPlugin: as for `load`, or an installed plugin has that name.
+            BrokenPlugin: as for `load`, or another plugin has that name, or its name has a dot.
         """
-        if not path.is_file():
-            raise UnknownName(f"no such plugin file: {path}")
+        try:
+            file = path.resolve(strict=True)
+            found = file.is_file()
+        except (OSError, ValueError, RuntimeError):  # no file, a name that no file can have, a loop of links
+            found = False
+        if not found:
+            raise UnknownName(f"no such plugin file: {shown(str(path))}")
         name = path.stem
         known = self.plugins.get(name)
-        if known is not None and known.root == path.resolve():
+        if known is not None and known.root == file:
             return known
         if known is not None or name in installed():
             raise BrokenPlugin(f"plugin file {path}: another plugin is called {name!r}; rename the file")
-        module_name = f"kempeframe_file_{name}"
-
-        def load() -> ModuleType:
-            spec = importlib.util.spec_from_file_location(module_name, path)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[module_name] = module
-            spec.loader.exec_module(module)
-            return module
-
-        module = _import(name, load)
-        return self._register(Plugin(name, module_name, "file", path.resolve(), True), module)
+        if "." in name:
+            raise BrokenPlugin(f"plugin file {path}: its name, {name!r}, is the plugin's and can't have a dot")
+        # Files of one name in different folders are different modules.
+        module_name = f"kempeframe_file_{name}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+        module = self._import(name, lambda: _import_file(module_name, file))
+        return self.register(Plugin(name, module_name, "file", file, True), module)
 
     def find(self, kind: str, full_name: str) -> type[Component]:
         """The class that `use = "plugin.component"` names.
@@ -110,14 +117,19 @@ class Registry:
         """
         plugin, dot, name = full_name.partition(".")
         if not dot:
-            raise UnknownName(f"expected PLUGIN.COMPONENT, got {full_name!r}{nearest(full_name, self.names(kind))}")
+            known = self.names(kind)
+            hint = nearest(full_name, known) if known else ""
+            raise UnknownName(f"expected PLUGIN.COMPONENT, got {shown(full_name)}{hint}")
+        if plugin in self.broken:
+            raise BrokenPlugin(f"plugin {plugin!r} is broken: {self.broken[plugin]}")
         self.load(plugin)
         cls = self.components[plugin].get(name)
         if cls is None:
             known = [n for n in self.names(kind) if n.startswith(plugin + ".")]
-            raise UnknownName(f"unknown {kind} component {full_name!r}{nearest(full_name, known)}")
+            raise UnknownName(f"unknown {kind} component {shown(full_name)}{nearest(full_name, known)}")
         if not issubclass(cls, KINDS[kind]):
-            raise UnknownName(f"{full_name} is of kind {cls.kind}, expected {kind}{nearest(full_name, self.names(kind))}")
+            hint = nearest(full_name, self.names(kind))
+            raise UnknownName(f"{full_name} is of kind {cls.kind}, expected {kind}{hint}")
         return cls
 
     def names(self, kind: str | None = None) -> list[str]:
@@ -129,18 +141,52 @@ class Registry:
             if kind is None or cls.kind == kind
         )
 
-    def _register(self, plugin: Plugin, module: ModuleType) -> Plugin:
-        self.manager.register(module, name=plugin.name)
-        classes: dict[str, type[Component]] = {}
-        for kind, base in KINDS.items():
-            for implementation in getattr(self.manager.hook, f"kempeframe_{kind}").get_hookimpls():
-                if implementation.plugin_name == plugin.name:
-                    for cls in _checked(plugin.name, kind, base, implementation.function()):
-                        classes[cls.component_name()] = cls
+    def register(self, plugin: Plugin, module: ModuleType) -> Plugin:
+        """Register a module that implements the hooks.
+
+        Raises:
+            BrokenPlugin: it implements a hook that there is not, or registers what is no component.
+        """
+        try:
+            self.manager.register(module, name=plugin.name)
+            self.manager.check_pending()
+            classes = self._classes(plugin.name)
+        except BrokenPlugin as error:
+            self.broken[plugin.name] = error
+            raise
+        except Exception as error:
+            raise self._broken(plugin.name, f"can't be registered: {type(error).__name__}: {error}") from error
         self.plugins[plugin.name] = plugin
         self.components[plugin.name] = classes
         _LOADED[plugin.module.partition(".")[0]] = plugin
         return plugin
+
+    def _classes(self, plugin: str) -> dict[str, type[Component]]:
+        """What the plugin's hooks return, by name."""
+        classes: dict[str, type[Component]] = {}
+        for kind, base in KINDS.items():
+            for implementation in getattr(self.manager.hook, f"kempeframe_{kind}").get_hookimpls():
+                if implementation.plugin_name != plugin:
+                    continue
+                for cls in implementation.function():
+                    name = _checked(plugin, kind, base, cls).component_name()
+                    if name in classes:
+                        raise BrokenPlugin(f"plugin {plugin!r} registers two components called {name!r}")
+                    classes[name] = cls
+        return classes
+
+    def _import(self, name: str, load: Callable[[], ModuleType]) -> ModuleType:
+        try:
+            return load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: a plugin that ends the program is broken
+            place = _last_place(error)
+            raise self._broken(name, f"can't be imported: {type(error).__name__}: {error}{place}") from error
+
+    def _broken(self, name: str, what: str) -> BrokenPlugin:
+        self.broken[name] = BrokenPlugin(f"plugin {name!r} {what}")
+        return self.broken[name]
 
 
 _LOADED: dict[str, Plugin] = {}  # top-level import name -> plugin
@@ -151,26 +197,38 @@ def plugin_of(cls: type) -> Plugin | None:
     return _LOADED.get(cls.__module__.partition(".")[0])
 
 
-def _checked(plugin: str, kind: str, base: type[Component], classes: Iterable[object]) -> list[type[Component]]:
-    checked: list[type[Component]] = []
-    for cls in classes:
-        if not (isinstance(cls, type) and issubclass(cls, base)):
-            raise BrokenPlugin(f"plugin {plugin!r}: kempeframe_{kind} returned {cls!r}, expected a {base.__name__} class")
-        if not attrs.has(cls):
-            raise BrokenPlugin(f"plugin {plugin!r}: {cls.__name__} lacks the @component decorator")
-        try:
-            attrs.resolve_types(cls)
-        except NameError as error:
-            raise BrokenPlugin(f"plugin {plugin!r}: a field type of {cls.__name__} is unknown: {error}") from error
-        checked.append(cls)
-    return checked
-
-
-def _import(name: str, load: object) -> ModuleType:
+def _checked(plugin: str, kind: str, base: type[Component], cls: object) -> type[Component]:
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise BrokenPlugin(f"plugin {plugin!r}: kempeframe_{kind} returned {cls!r}, expected {base.__name__} classes")
+    if "__attrs_attrs__" not in vars(cls):  # attrs.has would take a parent's decorator for its own
+        raise BrokenPlugin(f"plugin {plugin!r}: {cls.__name__} lacks the @component decorator")
     try:
-        return load()  # type: ignore[operator, no-any-return]
-    except Exception as error:
-        raise BrokenPlugin(f"plugin {name!r} can't be imported: {type(error).__name__}: {error}") from error
+        attrs.resolve_types(cls)  # type: ignore[type-var]
+    except (NameError, TypeError) as error:
+        raise BrokenPlugin(f"plugin {plugin!r}: a field type of {cls.__name__} is unknown: {error}") from error
+    return cls
+
+
+def _import_file(module_name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} is no Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def _last_place(error: BaseException) -> str:
+    """Where in the plugin an import failed; a syntax error says it itself."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+    if isinstance(error, SyntaxError) or not frames or Path(frames[-1].filename) == Path(__file__):
+        return ""
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
 
 
 def _distribution_facts(point: metadata.EntryPoint) -> tuple[str, bool]:

@@ -1,4 +1,4 @@
-"""What a component gets besides its inputs: random streams, device, stored fits. Nothing in it is science but the seed."""
+"""What a component gets besides its inputs: random streams, device, stored fits. Only the seed is science."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from kempeframe.console import ProgressBar, verdict_table
 from kempeframe.interrupt import before_hard_exit
 from kempeframe.outputs import RunDirectory
 from kempeframe.plan import Plan, certificate_key
+from kempeframe.problems import Problem, SpecError
 from kempeframe.spec import Spec
 from kempeframe.store import Store
 from kempeframe.study import Options, Study, run_study
@@ -28,8 +29,10 @@ def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
     store = Store(arguments.store)
     before_hard_exit(store.flush)
     out = arguments.out or Path("runs") / (spec.name + ("-smoke" if arguments.smoke else ""))
-    console.print(f"[bold]{escape(spec.title)}[/]" + (f"  ({escape(spec.paper)})" if spec.paper else ""), highlight=False)
-    console.print(f"{spec.trial_count:,} trials: {len(spec.configurations):,} configurations x {len(spec.seeds):,} seeds")
+    paper = f"  ({escape(spec.paper)})" if spec.paper else ""
+    console.print(f"[bold]{escape(spec.title)}[/]{paper}", highlight=False)
+    console.print(size_text(spec))
+    _check_device(arguments.device)
     options = Options(device=arguments.device, fresh=arguments.fresh, time_limit=arguments.time_limit)
     with ProgressBar(errors) as bar:
         study = run_study(spec, store, options, bar)
@@ -37,8 +40,11 @@ def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
     directory = RunDirectory(out)
     directory.write(study)
     _report(study, console, out, trials_done - start, time.perf_counter() - start)
+    for remark in directory.remarks:
+        errors.print(f"[yellow]not drawn[/] {escape(remark)}", highlight=False)
     if study.failures:
-        errors.print(f"[red]{len(study.failures)} trials failed[/]: {out / 'failures.json'}; the next run tries them again")
+        failures = out / "failures.json"
+        errors.print(f"[red]{len(study.failures)} trials failed[/]: {failures}; the next run tries them again")
         return 3
     unexpected = [verdict for verdict in study.claims if not verdict.expected]
     if arguments.strict and unexpected:
@@ -48,15 +54,38 @@ def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_device(name: str) -> None:
+    """A device that this machine does not have is bad input, said before anything runs."""
+    if name == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        problem = Problem(f"--device {name}", "", f"can't be used here: {reason}")
+        raise SpecError("command line", [problem]) from None
+
+
 def _report(study: Study, console: Console, out: Path, trial_seconds: float, seconds: float) -> None:
     stored = f", {study.computed:,} fits computed" if study.computed else ", all from the store"
     console.print(f"trials {trial_seconds:.1f} s{stored}; everything {seconds:.1f} s\n", highlight=False)
+    for reason, trials in study.not_covered.items():
+        console.print(f"{escape(reason)} ({trials:,} trials)", highlight=False)
     if study.claims:
         console.print(verdict_table(study.claims))
-    figures = [str(out / "figures" / f"{figure.name}.png") for figure in study.spec.figures]
-    for label, path in [("table", out / "table.csv"), *(("figure", f) for f in figures), ("claims", out / "claims.json")]:
-        console.print(f"{label:<8}{path}", highlight=False, soft_wrap=True)
+    figures = [("figure", out / "figures" / f"{figure.name}.png") for figure in study.spec.figures]
+    for label, path in [("table", out / "table.csv"), *figures, ("claims", out / "claims.json")]:
+        if path.exists():
+            console.print(f"{label:<8}{path}", highlight=False, soft_wrap=True)
     console.print(f"look    tensorboard --logdir {out / 'tensorboard'}", highlight=False, soft_wrap=True)
+
+
+def size_text(spec: Spec) -> str:
+    """`1,100 trials: 55 configurations x 20 seeds`."""
+    configurations, seeds = len(spec.configurations), len(spec.seeds)
+    return f"{spec.trial_count:,} trials: {configurations:,} configurations x {seeds:,} seeds"
 
 
 def check_command(spec: Spec, arguments: argparse.Namespace) -> int:
@@ -67,7 +96,7 @@ def check_command(spec: Spec, arguments: argparse.Namespace) -> int:
     stored_results = sum(key in store.results for key in keys)
     stored_fits = [key for key in plan.fits if key in store.fits]
     print(f"{spec.path}: sound")
-    print(f"  {spec.trial_count:,} trials: {len(spec.configurations):,} configurations x {len(spec.seeds):,} seeds")
+    print(f"  {size_text(spec)}")
     print(f"  {len(plan.fits):,} distinct fits, {len(stored_fits):,} of them stored")
     print(f"  {len(keys):,} distinct results, {stored_results:,} of them stored")
     print(f"  {len(spec.claims)} claims, {len(spec.figures)} figures")

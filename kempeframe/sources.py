@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 
-@cache
 def source_hash(file: Path, package: Path) -> str:
     """Hash of a module and of all modules of its package that it imports, directly or through others.
 
@@ -32,13 +31,19 @@ def _reachable(file: Path, package: Path) -> set[Path]:
     return found
 
 
-@cache
 def _imports(file: Path, package: Path) -> frozenset[Path]:
     """Files of `package` that `file` imports, at its top or inside functions."""
-    if not package.is_dir():
+    return _imports_of(file.read_bytes(), file, package) if package.is_dir() else frozenset()
+
+
+@cache  # of the content: a file may be edited while the process lives
+def _imports_of(content: bytes, file: Path, package: Path) -> frozenset[Path]:
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):  # a module that nothing has imported yet
         return frozenset()
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

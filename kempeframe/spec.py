@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import attrs
-import tomli
 
+from kempeframe.axes import MOST_TRIALS, expand, trial_count
+from kempeframe.checking import CERTIFICATE_COLUMNS, Columns, check_columns, check_evaluators, evaluator_columns
 from kempeframe.claims import Claim
 from kempeframe.columns import Expression
 from kempeframe.components import field
 from kempeframe.figures import Figure
-from kempeframe.lines import key_lines, line_of
-from kempeframe.overrides import LISTS, BadPath, member_name, parse_assignment, set_value, split
-from kempeframe.problems import Problem, SpecError, nearest
+from kempeframe.lines import KeyPath
+from kempeframe.problems import nearest, shown
+from kempeframe.reading import Source, override, read
 from kempeframe.registry import BrokenPlugin, Registry, UnknownName
-from kempeframe.structure import Context, structure, unknown_key_problems
-from kempeframe.structure import Path as KeyPath
-from kempeframe.sweep import MOST_TRIALS, Configuration, Expansion, expand, trial_count
-
-ROW_COLUMNS = ("seed", "status")  # what every row has, besides axes and metrics
+from kempeframe.structure import Context, spec_fields, structure, unknown_keys
+from kempeframe.sweep import PARTS, Configuration, Expansion
 
 
 @attrs.frozen(kw_only=True)
 class Seeds:
     """Seeds as `{ first = 100, count = 6 }`."""
 
-    first: int = field(0, "first seed", ge=0)
+    first: int = field(default=0, doc="first seed", ge=0)
     count: int = field(doc="how many", ge=1)
 
 
@@ -40,11 +38,21 @@ class Head:
     title: str = field("", "what the study is about")
     paper: str = field("", "the paper, say arXiv:2410.04840")
     description: str = field("", "a few sentences for those who open the results")
-    seeds: int | Seeds = field(1, "number of seeds, or { first, count }")
+    seeds: int | Seeds = field(1, "number of seeds, or { first, count }", ge=1)
     plugins: tuple[str, ...] = field((), "Python files beside the spec that register components")
 
 
-TABLES = ("data", "model", "optimizer", "attack", "evaluator", "fit", "trial", "sweep", "columns", "figure", "claim", "smoke")
+TABLES = {  # top-level keys besides those of Head
+    **{kind: f"the {kind} component, with `use`" for kind in PARTS},
+    "evaluator": "what is measured, and theory",
+    "fit": "named fits, [fit.NAME]",
+    "trial": "the name of the fit that is the trial",
+    "sweep": "axes: KEY = [values], a range, or named variants",
+    "columns": "derived columns: NAME = a formula",
+    "figure": "pictures",
+    "claim": "statements of the paper",
+    "smoke": "overrides of the smallest version: KEY = value",
+}
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -58,7 +66,7 @@ class Spec:
     seeds: tuple[int, ...]
     configurations: tuple[Configuration, ...]
     axes: tuple[str, ...]
-    derived: Mapping[str, Expression]
+    derived: Mapping[str, Expression]  # in an order in which each can be computed from those before it
     figures: tuple[Figure, ...]
     claims: tuple[Claim, ...]
     raw: Mapping[str, Any]
@@ -85,77 +93,6 @@ class Spec:
         return evaluator_columns(self.configurations)
 
 
-def evaluator_columns(configurations: Iterable[Configuration]) -> dict[str, tuple[str, str]]:
-    """See Spec.evaluator_columns."""
-    full: dict[str, tuple[str, str]] = {}
-    measured: dict[str, set[str]] = {}
-    predicted: dict[str, set[str]] = {}
-    for configuration in configurations:
-        for name, evaluator in configuration.evaluators:
-            givers = predicted if evaluator.needs in ("components", "task") else measured
-            for metric in evaluator.columns():
-                full[f"{name}.{metric}"] = (name, metric)
-                givers.setdefault(metric, set()).add(name)
-    for metric in {**predicted, **measured}:
-        givers_of = measured.get(metric) or predicted[metric]
-        if len(givers_of) == 1:
-            full.setdefault(metric, (next(iter(givers_of)), metric))
-    return full
-
-
-class Source:
-    """A spec file while it is being checked: its raw tables, where each key stands, and the problems found."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.registry = Registry()
-        self.raw: dict[str, Any] = {}
-        self.lines: dict[KeyPath, int] = {}
-        self.places: dict[KeyPath, str] = {}  # keys that an override set -> where it was said
-        self.moved: dict[KeyPath, KeyPath] = {}  # keys that an axis set -> the place of its value
-        self.problems: list[Problem] = []
-
-    def problem(self, path: Sequence[str | int], message: str, moved: Mapping[KeyPath, KeyPath] = {}) -> None:
-        """Note a problem at a key; one that an axis put there is shown where the axis says it."""
-        path = self._origin(tuple(path), moved)
-        self.problems.append(Problem(self._place(path), _dotted(path, self.raw), message))
-
-    def _origin(self, path: KeyPath, moved: Mapping[KeyPath, KeyPath]) -> KeyPath:
-        for length in range(len(path), 0, -1):
-            if path[:length] in moved:
-                return moved[path[:length]]
-        return path
-
-    def _place(self, path: KeyPath) -> str:
-        for length in range(len(path), 0, -1):
-            if path[:length] in self.places:
-                return self.places[path[:length]]
-        return f"{self.path}:{line_of(self.lines, path)}"
-
-    def fail(self) -> None:
-        """Raise all problems found so far, if there are any."""
-        if self.problems:
-            ordered = sorted(set(self.problems), key=lambda p: (_line(p.place), p.key))
-            raise SpecError(str(self.path), ordered)
-
-
-def _line(place: str) -> int:
-    tail = place.rpartition(":")[2]
-    return int(tail) if tail.isdigit() else 0
-
-
-def _dotted(path: Sequence[str | int], raw: Mapping[str, Any]) -> str:
-    shown = []
-    for i, key in enumerate(path):
-        if isinstance(key, int) and i == 1 and path[0] in LISTS:
-            members = raw.get(str(path[0]))
-            name = member_name(members[key]) if isinstance(members, list) and key < len(members) and isinstance(members[key], dict) else ""
-            shown.append(name or str(key + 1))
-        else:
-            shown.append(f'"{key}"' if isinstance(key, str) and "." in key else str(key))
-    return ".".join(shown)
-
-
 def load_spec(
     path: str | Path,
     overrides: Sequence[str] = (),
@@ -174,144 +111,118 @@ def load_spec(
     Raises:
         SpecError: with every problem found.
     """
-    source = Source(Path(path))
-    _read(source)
-    before = source.raw
-    _override(source, overrides, smoke, seeds)
+    source = read(Path(path))
+    written = source.raw
+    known = (*spec_fields(Head), *TABLES)
+    override(source, overrides, smoke, seeds, known)
+    reduced = source.raw != written
+    spec = _checked(source, reduced)
+    if "smoke" in written and not reduced:  # its smallest version is a part of the file: it has to be sound too
+        small = Source(source.path, written, source.lines)
+        small.registry = source.registry
+        override(small, (), True, None, known)
+        _checked(small, reduced=True)
+        source.problems |= small.problems
+    source.fail()
+    assert spec is not None
+    return spec
+
+
+def _checked(source: Source, reduced: bool) -> Spec | None:
+    """The spec; None where there are problems. What depends on something wrong is left unchecked, all else is not."""
     head = _head(source)
+    _check_tables(source)
     _load_plugins(source, head)
     axes = expand(source)
-    chosen = _seeds(head)
-    if source.problems:  # a wrong axis would be reported once more by every configuration
-        source.fail()
-    count = trial_count(axes, len(chosen))
-    if count > MOST_TRIALS:
-        source.problem(("sweep",), f"{count:,} trials; at most {MOST_TRIALS:,} are allowed")
-        source.fail()
+    first, count = (head.seeds.first, head.seeds.count) if isinstance(head.seeds, Seeds) else (0, head.seeds)
+    trials = trial_count(axes, count)
+    if trials > MOST_TRIALS:
+        sizes = " x ".join(f"{size:,}" for size in (*map(len, axes), count))
+        source.problem(("sweep",), f"{sizes} = {trials:,} trials; at most {MOST_TRIALS:,} are allowed")
     expansion = Expansion(source, axes)
-    configurations = tuple(expansion.configurations())
-    _unknown_keys(source, expansion.first)
-    axis_names = tuple(dict.fromkeys(name for points in axes for name in points[0].columns))
-    figures = _tables(source, "figure", Figure)
-    claims = _tables(source, "claim", Claim)
+    configurations = expansion.configurations(all_of_them=trials <= MOST_TRIALS)
+    figures, claims = _records(source, "figure", Figure), _records(source, "claim", Claim)
     derived = _derived(source)
-    source.fail()
-    _check_evaluators(source, configurations)
-    spec = Spec(
+    check_evaluators(source, configurations)
+    members = [*figures.items(), *claims.items()]
+    check_columns(source, Columns(source, expansion, configurations, derived), members, reduced)
+    if source.problems:
+        return None
+    return Spec(
         path=source.path,
         title=head.title or source.path.stem,
         paper=head.paper,
         description=head.description,
-        seeds=chosen,
-        configurations=configurations,
-        axes=axis_names,
+        seeds=tuple(range(first, first + count)),
+        configurations=tuple(configurations),
+        axes=tuple(dict.fromkeys(name for axis in axes for name in axis.columns)),
         derived=derived,
-        figures=figures,
-        claims=claims,
+        figures=tuple(figures.values()),
+        claims=tuple(claims.values()),
         raw=source.raw,
-        reduced=source.raw != before,
+        reduced=reduced,
         registry=source.registry,
         lines=source.lines,
     )
-    _check_columns(source, spec)
-    source.fail()
-    return spec
 
 
-def _read(source: Source) -> None:
-    """Parse the file; what is no text or no TOML fails at once, nothing else can be said of it."""
-    try:
-        text = source.path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise SpecError(str(source.path), [Problem(str(source.path), "", f"can't be read: {error.strerror}")]) from None
-    except UnicodeDecodeError as error:
-        message = f"is no UTF-8 text (byte {error.start}); expected a TOML file"
-        raise SpecError(str(source.path), [Problem(str(source.path), "", message)]) from None
-    try:
-        source.raw = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        line = getattr(error, "lineno", 1)
-        place = f"{source.path}:{line}"
-        raise SpecError(str(source.path), [Problem(place, "", f"is no valid TOML: {error}")]) from None
-    except RecursionError:
-        message = "is nested too deeply"
-        raise SpecError(str(source.path), [Problem(str(source.path), "", message)]) from None
-    source.lines = key_lines(text)
-
-
-def _override(source: Source, overrides: Sequence[str], smoke: bool, seeds: int | None) -> None:
-    table = source.raw.get("smoke", {})
-    if not isinstance(table, dict):
-        source.problem(("smoke",), "expected a table of overrides")
-        table = {}
-    for key, value in table.items():
-        changed = _set(source, split(key), value, f"{source.path}:{line_of(source.lines, ('smoke', key))}", key)
-        if smoke and changed is not None:
-            source.raw = changed
-    if smoke and "smoke" not in source.raw:
-        source.problem((), "has no [smoke] table; --smoke needs one")
-    for text in overrides:
-        try:
-            path, value = parse_assignment(text)
-        except BadPath as error:
-            source.problems.append(Problem(f"--set {text}", "", str(error)))
-            continue
-        changed = _set(source, path, value, f"--set {text}", ".".join(path))
-        source.raw = changed if changed is not None else source.raw
-    if seeds is not None:
-        source.raw = {**source.raw, "seeds": seeds}
-        source.places[("seeds",)] = f"--seeds {seeds}"
-
-
-def _set(source: Source, path: Sequence[str], value: Any, place: str, key: str) -> dict[str, Any] | None:
-    try:
-        if path[0] not in (*TABLES, *attrs.fields_dict(Head)):
-            raise BadPath(f"unknown key {key!r}{nearest(path[0], (*TABLES, *attrs.fields_dict(Head)))}")
-        changed = set_value(source.raw, path, value)
-    except BadPath as error:
-        source.problems.append(Problem(place, key, str(error)))
-        return None
-    source.places[tuple(path)] = place
-    return changed
+def _structured(source: Source, raw: Any, cls: type[Any], *path: str | int) -> Any:
+    """A table outside the sweep as a `cls`; None where that fails."""
+    context = Context(source.registry, path=list(path))
+    value = structure(raw, cls, context)
+    for place, message in (*context.problems, *unknown_keys(context)):
+        source.problem(place, message)
+    return value
 
 
 def _head(source: Source) -> Head:
-    """The scalar keys; unknown top-level keys are problems."""
-    known = {*attrs.fields_dict(Head), *TABLES}
-    for key in source.raw.keys() - known:
-        source.problem((key,), f"unknown key {key!r}{nearest(key, known)}")
-    context = Context(source.registry)
-    head = structure({k: source.raw[k] for k in attrs.fields_dict(Head) if k in source.raw}, Head, context)
-    unknown_key_problems(context)
-    for path, message in context.problems:
-        source.problem(path, message)
+    """The scalar keys, each by itself: a wrong one does not hide the others."""
+    values: dict[str, Any] = {}
+    for key in spec_fields(Head):
+        if key in source.raw:
+            made = _structured(source, {key: source.raw[key]}, Head)
+            values |= {} if made is None else {key: getattr(made, key)}
+    return Head(**values)
+
+
+def _check_tables(source: Source) -> None:
+    """The top level: which keys there are, and that tables are tables."""
+    raw = source.raw
+    known = {*spec_fields(Head), *TABLES}
+    for key in raw.keys() - known:
+        source.problem((key,), f"unknown key {shown(key)}{nearest(key, known)}")
     for key in ("evaluator", "figure", "claim"):
-        value = source.raw.get(key, [])
-        if not (isinstance(value, list) and all(isinstance(v, dict) for v in value)):
+        members = raw.get(key, [])
+        if not (isinstance(members, list) and all(isinstance(v, dict) for v in members)):
             source.problem((key,), f"expected tables, each written as [[{key}]]")
-    for key in ("fit", "columns"):
-        if not isinstance(source.raw.get(key, {}), dict):
+    for key in ("fit", "columns", "smoke"):
+        if not isinstance(raw.get(key, {}), dict):
             source.problem((key,), f"expected a table, written as [{key}]" + (" or [fit.NAME]" if key == "fit" else ""))
-    if not source.raw.get("evaluator"):
+    for name, fit in raw["fit"].items() if isinstance(raw.get("fit"), dict) else ():
+        if not isinstance(fit, dict):
+            source.problem(("fit", name), "expected a table with data, model and optimizer")
+        if not name or "." in name:
+            source.problem(("fit", name), f"expected a name without dots, got {shown(name)}")
+    if raw.get("evaluator", []) == []:
         source.problem(("evaluator",), "missing [[evaluator]]: nothing would be measured")
-    if "trial" in source.raw:
-        for key in ("data", "model", "optimizer", "attack"):
-            if key in source.raw:
-                source.problem((key,), f"`trial` names the fit, so there is no [{key}] beside it")
-    elif "data" not in source.raw:
-        source.problem((), "missing [data] (or trial = the name of a [fit.NAME])")
-    return head or Head()
+    _check_trial(source)
 
 
-def _seeds(head: Head) -> tuple[int, ...]:
-    if isinstance(head.seeds, Seeds):
-        return tuple(range(head.seeds.first, head.seeds.first + head.seeds.count))
-    return tuple(range(head.seeds))
+def _check_trial(source: Source) -> None:
+    if "trial" not in source.raw:
+        swept = source.raw.get("sweep")
+        keys = swept if isinstance(swept, dict) else {}
+        if "data" not in source.raw and not any(key.startswith("data.") or key == "data" for key in keys):
+            source.problem(("data",), "missing [data] (or trial = the name of a [fit.NAME])")
+        return
+    if not isinstance(source.raw["trial"], str):
+        source.problem(("trial",), f"expected the name of a [fit.NAME], got {shown(source.raw['trial'])}")
+    for kind in PARTS:
+        if kind in source.raw:
+            source.problem((kind,), f"`trial` names the fit, so there is no [{kind}] beside it")
 
 
 def _load_plugins(source: Source, head: Head) -> None:
-    if isinstance(head.seeds, int) and head.seeds < 1:
-        source.problem(("seeds",), f"{head.seeds} is out of range: expected a value >= 1")
     for index, name in enumerate(head.plugins):
         try:
             source.registry.load_file(source.path.parent / name)
@@ -319,119 +230,45 @@ def _load_plugins(source: Source, head: Head) -> None:
             source.problem(("plugins", index), str(error))
 
 
-def _unknown_keys(source: Source, context: Context) -> None:
-    unknown_key_problems(context)
-    for path, message in context.problems:
-        source.problem(path, message, source.moved)
-    context.problems.clear()
-
-
-def _tables(source: Source, key: str, cls: type) -> tuple[Any, ...]:
-    """`[[figure]]` and `[[claim]]` tables as their classes; names are unique."""
-    made, names = [], set()
-    for index, raw in enumerate(source.raw.get(key, [])):
-        context = Context(source.registry, path=[key, index])
-        value = structure(raw, cls, context)
-        unknown_key_problems(context)
-        for path, message in context.problems:
-            source.problem(path, message)
+def _records(source: Source, key: str, cls: type[Any]) -> dict[KeyPath, Any]:
+    """`[[figure]]` or `[[claim]]` tables as their classes, by their paths; no two have one name."""
+    made: dict[KeyPath, Any] = {}
+    names: set[str] = set()
+    members = source.raw.get(key)
+    for index, raw in enumerate(members if isinstance(members, list) else []):
+        value = _structured(source, raw, cls, key, index) if isinstance(raw, dict) else None
         if value is not None:
-            made.append(value)
-            name = getattr(value, "name", None) or getattr(value, "statement", None)
+            made[key, index] = value
+            name = str(getattr(value, "name", "") or getattr(value, "statement", ""))
             if name in names:
                 source.problem((key, index), f"duplicate {key}: another one is called {name!r}")
             names.add(name)
-    return tuple(made)
+    return made
 
 
 def _derived(source: Source) -> dict[str, Expression]:
-    derived = {}
-    for name, text in source.raw.get("columns", {}).items():
+    """The formulas of `[columns]`, each after those that it refers to."""
+    table = source.raw.get("columns")
+    waiting: dict[str, Expression] = {}
+    for name, text in table.items() if isinstance(table, dict) else ():
         if not isinstance(text, str):
-            source.problem(("columns", name), "expected a formula in quotes")
+            source.problem(("columns", name), f"expected a formula in quotes, got {shown(text)}")
             continue
         try:
-            derived[name] = Expression(text)
+            waiting[name] = Expression(text)
         except ValueError as error:
             source.problem(("columns", name), str(error))
-    return derived
+    ordered: dict[str, Expression] = {}
+    while waiting:
+        ready = {name: e for name, e in waiting.items() if not waiting.keys() & set(e.names)}
+        if not ready:
+            members = " and ".join(map(repr, waiting))
+            for name in waiting:
+                source.problem(("columns", name), f"formulas refer to each other in a cycle: {members}")
+            return ordered | waiting
+        ordered |= ready
+        waiting = {name: e for name, e in waiting.items() if name not in ready}
+    return ordered
 
 
-def _check_evaluators(source: Source, configurations: Sequence[Configuration]) -> None:
-    for index, raw in enumerate(source.raw.get("evaluator", [])):
-        name = member_name(raw)
-        if name in [member_name(r) for r in source.raw["evaluator"][:index]]:
-            source.problem(("evaluator", index), f"duplicate evaluator: another one is called {name!r}; give it a name")
-    for configuration in configurations:
-        if configuration.fit is None:
-            missing = [k for k in ("model", "optimizer") if getattr(configuration, k) is None]
-            for index, (name, evaluator) in enumerate(configuration.evaluators):
-                if evaluator.needs in ("network", "trajectory"):
-                    lacking = " and ".join(f"[{k}]" for k in missing)
-                    source.problem(("evaluator", index), f"{name} measures a network: the spec lacks {lacking}")
-
-
-def _check_columns(source: Source, spec: Spec) -> None:
-    """Every column that a claim, a figure or a formula names exists."""
-    known = {*ROW_COLUMNS, *spec.axes, *spec.evaluator_columns, *CERTIFICATE_COLUMNS}
-
-    def check(name: str, path: Sequence[str | int]) -> None:
-        if name in known or name in spec.derived:
-            return
-        if any(_has_field(configuration, name) for configuration in spec.configurations):
-            return
-        source.problem(path, f"unknown column {name!r}{nearest(name, {*known, *spec.derived})}")
-
-    for name, expression in spec.derived.items():
-        if name in known:
-            source.problem(("columns", name), f"there is a column {name!r} already")
-        for used in expression.names:
-            if used != name:
-                check(used, ("columns", name))
-            else:
-                source.problem(("columns", name), "refers to itself")
-    for kind, members in (("figure", spec.figures), ("claim", spec.claims)):
-        for index, member in enumerate(members):
-            for name in dict.fromkeys(member.columns()):
-                check(name, (kind, index))
-    for index, claim in enumerate(spec.claims):
-        _check_where(source, spec, claim, index)
-
-
-def _check_where(source: Source, spec: Spec, claim: Claim, index: int) -> None:
-    """A value that a claim selects by must be one that its axis has; a reduced version may lack it."""
-    if spec.reduced:
-        return
-    for name, wanted in claim.selections():
-        values = {v for v in (_value(c, name) for c in spec.configurations) if v is not None}
-        if not values or isinstance(wanted, Mapping):
-            continue
-        for value in wanted if isinstance(wanted, list) else [wanted]:
-            if not any(_same(value, v) for v in values):
-                shown = ", ".join(str(v) for v in sorted(values, key=lambda v: (isinstance(v, str), v))[:12])
-                source.problem(("claim", index), f"no trial has {name} = {value!r}; it takes {shown}")
-
-
-def _same(wanted: Any, value: Any) -> bool:
-    if isinstance(wanted, (int, float)) and isinstance(value, (int, float)):
-        return wanted == value or abs(wanted - value) <= 1e-9 * abs(value)
-    return bool(wanted == value)
-
-
-def _value(configuration: Configuration, name: str) -> Any:
-    try:
-        return configuration.value_at(name)
-    except KeyError:
-        return None
-
-
-def _has_field(configuration: Configuration, name: str) -> bool:
-    try:
-        configuration.value_at(name)
-    except KeyError:
-        return False
-    return True
-
-
-CERTIFICATE_COLUMNS = ("converged", "residual", "steps", "fit_seconds")
-__all__ = ["CERTIFICATE_COLUMNS", "Seeds", "Source", "Spec", "load_spec"]
+__all__ = ["CERTIFICATE_COLUMNS", "TABLES", "Head", "Seeds", "Spec", "load_spec"]

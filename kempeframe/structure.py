@@ -14,11 +14,13 @@ import attrs
 import cattrs
 
 from kempeframe.components import KINDS, Component, Fit, range_text
-from kempeframe.problems import nearest
+from kempeframe.fieldtypes import type_text, union_members
+from kempeframe.lines import KeyPath
+from kempeframe.problems import nearest, shown
 from kempeframe.registry import BrokenPlugin, Registry, UnknownName
 
 T = TypeVar("T")
-Path = tuple[str | int, ...]
+FAILED: Any = object()  # the value of what could not be structured; its problems are noted
 
 
 class Invalid(ValueError):
@@ -26,7 +28,7 @@ class Invalid(ValueError):
 
 
 class RangeFloat(float):
-    """A number that a range produced: it may be rounded where an int is expected."""
+    """A number that a range produced: it is rounded where a whole number is expected."""
 
 
 @attrs.define
@@ -35,20 +37,24 @@ class Context:
 
     registry: Registry
     fits: Mapping[str, Any] = attrs.field(factory=dict)  # name -> raw table, as `[fit.NAME]` gives it
-    problems: list[tuple[Path, str]] = attrs.field(factory=list)
+    problems: list[tuple[KeyPath, str]] = attrs.field(factory=list)
     path: list[str | int] = attrs.field(factory=list)
-    known_keys: dict[Path, set[str]] = attrs.field(factory=dict)
-    unknown_keys: dict[Path, dict[str, set[str]]] = attrs.field(factory=dict)
+    known_keys: dict[KeyPath, set[str]] = attrs.field(factory=dict)
+    unknown_keys: dict[KeyPath, set[str]] = attrs.field(factory=dict)
+    classes: dict[KeyPath, set[type[Component]]] = attrs.field(factory=dict)  # of the components seen at a path
     done: dict[tuple[str, str], Any] = attrs.field(factory=dict)  # (kind, raw as JSON) -> component
-    named: dict[str, Fit | None] = attrs.field(factory=dict)
+    named: dict[str, Any] = attrs.field(factory=dict)  # name -> fit
     opening: list[str] = attrs.field(factory=list)  # named fits being structured: finds cycles
     previous: str | None = None  # what "NAME.previous" stands for at the moment
+    names: Mapping[int, str] = attrs.field(factory=dict)  # of the evaluators, by index
 
-    def problem(self, message: str) -> None:
-        self.problems.append((tuple(self.path), message))
+    def problem(self, message: str, *keys: str | int) -> None:
+        """Note a problem at the current path, or at a key below it."""
+        self.problems.append(((*self.path, *keys), message))
 
     @contextlib.contextmanager
     def at(self, *keys: str | int) -> Iterator[None]:
+        """Go to a key below the current path."""
         self.path.extend(keys)
         try:
             yield
@@ -59,326 +65,278 @@ class Context:
 _CONTEXT: ContextVar[Context] = ContextVar("structuring")
 
 
+def current() -> Context:
+    """The context of the structuring under way."""
+    return _CONTEXT.get()
+
+
 def structure(raw: Any, cls: type[T], context: Context) -> T | None:
     """`raw` as a `cls`; None where that fails, with the problems in `context`."""
-    before = len(context.problems)
     token = _CONTEXT.set(context)
     try:
-        value = _value(raw, cls)
+        value = structure_value(raw, cls)
+    except RecursionError:
+        context.problem("is nested too deeply")
+        return None
     finally:
         _CONTEXT.reset(token)
-    return value if len(context.problems) == before else None
+    return None if value is FAILED else value
 
 
-def _value(raw: Any, kind: Any) -> Any:
-    """One value; a misfit becomes a problem at the current path."""
-    context = _CONTEXT.get()
+def structure_value(raw: Any, kind: Any) -> Any:
+    """One value; a misfit becomes a problem at the current path, and FAILED."""
+    context = current()
     try:
         return converter().structure(raw, kind)
     except Invalid as error:
         context.problem(str(error))
-        return None
+    except RecursionError:
+        raise
+    except Exception:  # a type that has no hook here: cattrs tried its own ways
+        context.problem(f"expected {type_text(kind)}, got {shown(raw)}")
+    return FAILED
 
 
 @cache
 def converter() -> cattrs.Converter:
     """The one cattrs converter, with strict hooks for what specs are made of."""
+    from kempeframe.fits import structure_fit
+
     made = cattrs.Converter(prefer_attrib_converters=False)
-    # By class, not by predicate: cattrs looks its own hooks for the primitives up before any predicate.
-    made.register_structure_hook(bool, _exact(bool, "true or false"))
-    made.register_structure_hook(str, _exact(str, "a string"))
-    made.register_structure_hook(int, _integer)
-    made.register_structure_hook(float, _number)
-    made.register_structure_hook_func(lambda t: t is Any, lambda raw, _: raw)
-    made.register_structure_hook_func(lambda t: get_origin(t) is Literal, _choice)
-    made.register_structure_hook_func(lambda t: get_origin(t) in (tuple, list), _sequence)
-    made.register_structure_hook_func(lambda t: get_origin(t) is dict, _mapping)
-    made.register_structure_hook_func(lambda t: get_origin(t) in (Union, types.UnionType), _union)
-    made.register_structure_hook_func(lambda t: isinstance(t, type) and attrs.has(t), _record)
-    made.register_structure_hook_func(lambda t: isinstance(t, type) and issubclass(t, Component), _component)
-    made.register_structure_hook_func(lambda t: t is Fit, _fit)
+    hooks: list[tuple[Callable[[Any], bool], Callable[[Any, Any], Any]]] = [
+        (lambda t: t is Any, lambda raw, _: raw),
+        (lambda t: get_origin(t) is Literal, _choice),
+        (lambda t: get_origin(t) in (tuple, list), _sequence),
+        (lambda t: get_origin(t) is dict, _mapping),
+        (lambda t: get_origin(t) in (Union, types.UnionType), _union),
+        (lambda t: isinstance(t, type) and attrs.has(t), structure_record),
+        (lambda t: isinstance(t, type) and issubclass(t, Component), _component),
+        (lambda t: t is Fit, structure_fit),
+    ]
+    for predicate, hook in hooks:
+        made.register_structure_hook_func(predicate, hook)
+    # cattrs' own hooks for these, which convert "5" to 5, come before any predicate: they are replaced by type.
+    for primitive, strict in ((bool, _exact), (str, _exact), (int, _integer), (float, _number)):
+        made.register_structure_hook(primitive, strict)
     return made
 
 
-def _exact(kind: type, wanted: str) -> Callable[[Any, Any], Any]:
-    def hook(raw: Any, _: Any) -> Any:
-        if not isinstance(raw, kind):
-            raise Invalid(f"expected {wanted}, got {_shown(raw)}")
-        return raw
-
-    return hook
+def _misfit(raw: Any, kind: Any) -> Invalid:
+    return Invalid(f"expected {type_text(kind)}, got {shown(raw)}")
 
 
-def _integer(raw: Any, _: Any) -> int:
+def _exact(raw: Any, kind: Any) -> Any:
+    if not isinstance(raw, kind):
+        raise _misfit(raw, kind)
+    return raw
+
+
+def _integer(raw: Any, kind: Any) -> int:
     if isinstance(raw, RangeFloat):
         return round(raw)
     if isinstance(raw, float) and raw.is_integer():
         return int(raw)
     if isinstance(raw, bool) or not isinstance(raw, int):
-        raise Invalid(f"expected a whole number, got {_shown(raw)}")
+        raise _misfit(raw, kind)
     return raw
 
 
-def _number(raw: Any, _: Any) -> float:
+def _number(raw: Any, kind: Any) -> float:
     if isinstance(raw, bool) or not isinstance(raw, (int, float)):
-        raise Invalid(f"expected a number, got {_shown(raw)}")
-    try:
-        return float(raw)
-    except OverflowError:
-        raise Invalid("expected a number of at most 1.8e308") from None
+        raise _misfit(raw, kind)
+    return float(raw)
 
 
 def _choice(raw: Any, kind: Any) -> Any:
-    choices = get_args(kind)
-    for choice in choices:
+    for choice in get_args(kind):
         if raw == choice and isinstance(raw, bool) == isinstance(choice, bool):
             return choice
-    if isinstance(raw, str):
-        raise Invalid(f"{raw!r} is not one of {', '.join(map(repr, choices))}{_closest(raw, choices)}")
-    raise Invalid(f"expected one of {', '.join(map(repr, choices))}, got {_shown(raw)}")
+    raise Invalid(f"expected {type_text(kind)}, got {shown(raw)}{_closest(raw, get_args(kind))}")
 
 
-def _closest(raw: str, choices: tuple[Any, ...]) -> str:
-    hint = nearest(raw, [c for c in choices if isinstance(c, str)])
+def _closest(raw: Any, choices: tuple[Any, ...]) -> str:
+    hint = nearest(raw, [c for c in choices if isinstance(c, str)]) if isinstance(raw, str) else ""
     return hint if "did you mean" in hint else ""
 
 
 def _sequence(raw: Any, kind: Any) -> Any:
     arguments = [a for a in get_args(kind) if a is not Ellipsis] or [Any]
     if not isinstance(raw, list):
-        raise Invalid(f"expected a list, got {_shown(raw)}")
-    if len(arguments) > 1:  # a tuple of fixed length
+        raise _misfit(raw, kind)
+    if get_origin(kind) is tuple and Ellipsis not in get_args(kind):
         if len(raw) != len(arguments):
-            raise Invalid(f"expected {len(arguments)} values, got {len(raw)}")
+            raise _misfit(raw, kind)
     else:
-        arguments = arguments * len(raw)
-    context = _CONTEXT.get()
+        arguments = arguments[:1] * len(raw)
+    context = current()
     values = []
     for index, (item, argument) in enumerate(zip(raw, arguments, strict=True)):
         with context.at(index):
-            values.append(_value(item, argument))
+            values.append(structure_value(item, argument))
+    if any(value is FAILED for value in values):
+        return FAILED
     return tuple(values) if get_origin(kind) is tuple else values
 
 
-def _mapping(raw: Any, kind: Any) -> dict[str, Any]:
+def _mapping(raw: Any, kind: Any) -> Any:
     if not isinstance(raw, dict):
-        raise Invalid(f"expected a table, got {_shown(raw)}")
-    context = _CONTEXT.get()
+        raise _misfit(raw, kind)
+    context = current()
     values = {}
     for key, item in raw.items():
         with context.at(key):
-            values[key] = _value(item, get_args(kind)[1])
-    return values
+            values[key] = structure_value(item, get_args(kind)[1])
+    return FAILED if any(value is FAILED for value in values.values()) else values
 
 
 def _union(raw: Any, kind: Any) -> Any:
-    """The first member that fits; None only stands for an absent key, TOML has no null."""
-    members = [m for m in get_args(kind) if m is not type(None)]
-    if len(members) == 1:
-        return converter().structure(raw, members[0])
-    context = _CONTEXT.get()
-    expected = []
+    """The first member that fits. Where none does, one of the right shape says why; else all are named."""
+    context = current()
+    members = union_members(kind)
+    written = float if isinstance(raw, RangeFloat) else type(raw)
+    inside: list[tuple[KeyPath, str]] | None = None
     # An int is a float too: try the exact match first, so that 1 stays an int where both are allowed.
-    for member in sorted(members, key=lambda m: m is not type(raw)):
+    for member in sorted(members, key=lambda m: m is not written):
         before = len(context.problems)
         try:
             value = converter().structure(raw, member)
         except Invalid as error:
-            expected.append(str(error).removeprefix("expected ").partition(", got")[0])
+            if len(members) == 1:
+                raise error
             continue
-        if len(context.problems) == before:
+        if value is not FAILED:
             return value
-        if isinstance(raw, dict):  # a table of the right shape with problems inside: those say more than ours
-            return value
+        inside = context.problems[before:] if inside is None else inside
         del context.problems[before:]
-        expected.append(getattr(member, "__name__", str(member)))
-    raise Invalid(f"expected {' or '.join(expected)}, got {_shown(raw)}")
+    if inside is not None:
+        context.problems.extend(inside)
+        return FAILED
+    choices = tuple(c for m in members if get_origin(m) is Literal for c in get_args(m))
+    raise Invalid(f"expected {type_text(kind)}, got {shown(raw)}{_closest(raw, choices)}")
 
 
-def _record(raw: Any, cls: type) -> Any:
-    """An attrs class from a table: unknown keys, missing fields, wrong types and ranges all become problems."""
-    context = _CONTEXT.get()
+def structure_record(raw: Any, cls: Any, name_of_it: str = "", **given: Any) -> Any:
+    """An attrs class from a table: unknown keys, missing fields, wrong types and ranges all become problems.
+
+    `given` are fields that a spec does not set; `name_of_it` is the component, as a spec calls it.
+    """
+    context = current()
     if not isinstance(raw, dict):
-        raise Invalid(f"expected a table, got {_shown(raw)}")
-    fields = {a.alias: a for a in _resolved_fields(cls)}
-    _note_keys(context, raw, fields, cls)
-    values: dict[str, Any] = {}
-    before = len(context.problems)
+        raise _misfit(raw, cls)
+    fields = {name: a for name, a in spec_fields(cls).items() if name not in given}
+    _note_keys(context, raw, fields.keys())
+    values = {}
     for name, attribute in fields.items():
-        if name in raw and not (raw[name] == "" and attribute.default is None):
+        if name in raw and not (raw[name] == "" and attribute.default is None):  # "" unsets an optional field
             with context.at(name):
                 values[name] = _field(raw[name], attribute)
         elif name not in raw and attribute.default is attrs.NOTHING:
-            doc = attribute.metadata.get("doc", "")
-            context.problem(f"missing key {name!r}" + (f" ({doc})" if doc else ""))
-    if len(context.problems) > before:
-        return None
+            wants = f"{name_of_it} needs" if name_of_it else "expected"
+            context.problem(f"missing: {wants} {_expected(attribute)}", name)
+            values[name] = FAILED
+    if any(value is FAILED for value in values.values()):
+        return FAILED
     try:
-        return cls(**values)
+        return cls(**values, **given)
+    except RecursionError:
+        raise
     except (ValueError, TypeError) as error:
-        raise Invalid(str(error)) from None
+        raise Invalid(str(error) or f"{cls.__name__} refuses these values") from None
+    except (Exception, SystemExit) as error:  # whatever a component's own checks raise is said, not thrown
+        raise Invalid(f"{cls.__name__} raised {type(error).__name__}: {error}") from None
+
+
+def _expected(attribute: attrs.Attribute[Any]) -> str:
+    limits = range_text(attribute.metadata.get("limits", {}))
+    doc = attribute.metadata.get("doc", "")
+    return type_text(attribute.type) + (f" {limits}" if limits else "") + (f" ({doc})" if doc else "")
 
 
 def _field(raw: Any, attribute: attrs.Attribute[Any]) -> Any:
-    context = _CONTEXT.get()
-    value = _value(raw, attribute.type)
-    limits = attribute.metadata.get("limits")
-    if limits and value is not None:
+    """A field's value; a number out of its range is a problem, at its place in a list."""
+    context = current()
+    value = structure_value(raw, attribute.type)
+    limits, check = attribute.metadata.get("limits"), attribute.validator
+    if value is FAILED or not limits or check is None:
+        return value
+    listed = isinstance(value, (tuple, list))
+    before = len(context.problems)
+    for index, item in enumerate(value if listed else [value]):
         try:
-            assert attribute.validator is not None
-            attribute.validator(None, attribute, value)
+            check(None, attribute, item)
         except ValueError:
-            context.problem(f"{_shown(raw)} is out of range: expected {range_text(limits)}")
-    return value
+            written = raw[index] if listed else raw
+            message = f"{shown(written)} is out of range: expected {_range_noun(attribute.type)} {range_text(limits)}"
+            context.problem(message, *((index,) if listed else ()))
+    return value if len(context.problems) == before else FAILED
 
 
-@cache
-def _resolved_fields(cls: type) -> tuple[attrs.Attribute[Any], ...]:
-    attrs.resolve_types(cls)
-    return tuple(attrs.fields(cls))
+def _range_noun(kind: Any) -> str:
+    return type_text(kind) if kind in (int, float) else "a number"
 
 
-def _note_keys(context: Context, raw: Mapping[str, Any], fields: Mapping[str, Any], cls: type) -> None:
+def spec_fields(cls: type[Any]) -> dict[str, attrs.Attribute[Any]]:
+    """The fields that a table may set, by their names there, with resolved types."""
+    if cls not in _FIELDS:
+        attrs.resolve_types(cls)
+        _FIELDS[cls] = {a.alias or a.name: a for a in attrs.fields(cls) if a.init}
+    return _FIELDS[cls]
+
+
+_FIELDS: dict[type, dict[str, attrs.Attribute[Any]]] = {}
+
+
+def _note_keys(context: Context, raw: Mapping[str, Any], known: Any) -> None:
     """Remember which keys this class knows. Whether an unknown one is a problem shows when all variants are seen."""
     path = tuple(context.path)
-    context.known_keys.setdefault(path, set()).update(fields)
-    for key in raw.keys() - fields.keys():
-        context.unknown_keys.setdefault(path, {}).setdefault(key, set()).add(cls.__name__)
+    context.known_keys.setdefault(path, set()).update(known)
+    unknown = raw.keys() - known
+    if unknown:
+        context.unknown_keys.setdefault(path, set()).update(unknown)
 
 
-def unknown_key_problems(context: Context) -> None:
-    """Turn keys that no variant knew into problems, each with the nearest right name."""
+def unknown_keys(context: Context) -> Iterator[tuple[KeyPath, str]]:
+    """Keys that no variant knew, as problems, each with the nearest right name."""
     for path, keys in context.unknown_keys.items():
         known = context.known_keys[path]
-        for key in keys:
-            if key not in known:
-                context.problems.append(((*path, key), f"unknown key {key!r}{nearest(key, known)}"))
+        for key in sorted(keys - known):
+            yield (*path, key), f"unknown key {shown(key)}{nearest(key, known)}"
 
 
 def _component(raw: Any, base: type[Component]) -> Any:
     """`{ use = "plugin.name", ... }` -> an instance; equal tables give the same object."""
-    context = _CONTEXT.get()
+    context = current()
     if base not in KINDS.values():
         raise Invalid(f"a field of type {base.__name__} is not supported; declare one of the five kinds")
     if not isinstance(raw, dict):
-        raise Invalid(f'expected a table with use = "PLUGIN.COMPONENT", got {_shown(raw)}')
-    if not isinstance(raw.get("use"), str):
-        raise Invalid('expected a table with use = "PLUGIN.COMPONENT"')
+        raise _misfit(raw, base)
     key = (base.kind, json.dumps([raw, context.path, context.previous], sort_keys=True, default=str))
-    if key in context.done:
-        return context.done[key]
-    try:
-        cls = context.registry.find(base.kind, raw["use"])
-    except (UnknownName, BrokenPlugin) as error:
-        with context.at("use"):
-            context.problem(str(error))
-        return None
-    context.known_keys.setdefault(tuple(context.path), set()).add("name" if base.kind == "evaluator" else "use")
-    before = len(context.problems)
-    value = _record({k: v for k, v in raw.items() if k != "use"}, cls)
-    if len(context.problems) == before:
-        context.done[key] = value
-    return value
+    if key not in context.done:
+        context.done[key] = _new_component(raw, base)
+    return context.done[key]
 
 
-def _fit(raw: Any, _: Any) -> Fit | None:
-    """A fit: an inline table, or the name of a `[fit.NAME]` (`"round.3"`, `"round.previous"` inside rounds)."""
-    context = _CONTEXT.get()
-    if isinstance(raw, str):
-        return named_fit(raw, context)
-    return build_fit(raw, stream=".".join(map(str, context.path)))
-
-
-def build_fit(raw: Any, stream: str) -> Fit | None:
-    """The fit of a table with data, model and optimizer, seeded by the name of its stream."""
-    context = _CONTEXT.get()
-    if isinstance(raw, dict) and "stream" in raw:
-        context.unknown_keys.setdefault(tuple(context.path), {}).setdefault("stream", set()).add("Fit")
-        raw = {key: value for key, value in raw.items() if key != "stream"}
-    fit: Fit | None = _record(raw, Fit)
-    context.known_keys.get(tuple(context.path), set()).discard("stream")
-    return None if fit is None else attrs.evolve(fit, stream=stream)
-
-
-def named_fit(name: str, context: Context) -> Fit | None:
-    """The fit that a name stands for.
-
-    Raises:
-        Invalid: unknown name, a cycle (its members are named), a round that does not exist.
-    """
-    base, _, which = name.partition(".")
-    raw = context.fits.get(base)
-    if raw is None:
-        raise Invalid(f"unknown fit {name!r}{nearest(name, context.fits)}")
-    if not isinstance(raw, dict):
-        raise Invalid(f"fit {base!r} is no table")
-    if "rounds" not in raw:
-        if which:
-            raise Invalid(f"{name!r}: fit {base!r} has no rounds")
-        return _open(base, raw, None, context)
-    rounds = raw["rounds"]
-    if isinstance(rounds, float) and rounds.is_integer():
-        rounds = int(rounds)
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or not 1 <= rounds <= 1000:
-        raise Invalid(f"fit.{base}.rounds: expected a whole number from 1 to 1000, got {_shown(rounds)}")
-    if which == "previous":
-        if context.previous is None or not context.previous.startswith(base + ":"):
-            raise Invalid(f"{name!r} is only known inside [fit.{base}]")
-        number = int(context.previous.partition(":")[2])
-    else:
-        if which and not (which.isdigit() and 1 <= int(which) <= rounds):
-            raise Invalid(f"{name!r}: fit {base!r} has rounds 1 to {rounds}")
-        number = int(which) if which else rounds
-    return _round(base, raw, number, context)
-
-
-def _round(base: str, raw: dict[str, Any], number: int, context: Context) -> Fit | None:
-    """Round `number`, built from the first one upward, so that long chains need no deep recursion."""
-    fit = None
-    table = {k: v for k, v in raw.items() if k not in ("rounds", "first")}
-    for current in range(1, number + 1):
-        before, context.previous = context.previous, f"{base}:{current - 1}"
+def _new_component(raw: dict[str, Any], base: type[Component]) -> Any:
+    context = current()
+    context.known_keys.setdefault(tuple(context.path), set()).add("use")
+    with context.at("use"):
+        if not isinstance(raw.get("use"), str):
+            found = f", got {shown(raw['use'])}" if "use" in raw else ""
+            context.problem(f'expected use = "PLUGIN.COMPONENT", the name of a {base.kind} component{found}')
+            return FAILED
         try:
-            body = table if current > 1 else _first_round(table, base, raw.get("first"))
-            fit = _open(f"{base}.{current}", body, base, context)
-        finally:
-            context.previous = before
-        if fit is None:
-            return None
-    return fit
-
-
-def _first_round(table: Any, base: str, first: str | None) -> Any:
-    """The table of round 1: `"NAME.previous"` becomes `first`, or the key is left out where there is none."""
-    if isinstance(table, dict):
-        kept = {k: v for k, v in table.items() if v != f"{base}.previous" or first is not None}
-        return {k: _first_round(v, base, first) for k, v in kept.items()}
-    if isinstance(table, list):
-        return [_first_round(item, base, first) for item in table]
-    return first if table == f"{base}.previous" else table
-
-
-def _open(name: str, raw: dict[str, Any], owner: str | None, context: Context) -> Fit | None:
-    if name in context.named:
-        return context.named[name]
-    if name in context.opening:
-        cycle = [*context.opening[context.opening.index(name) :], name]
-        raise Invalid(f"fits refer to each other in a cycle: {' -> '.join(cycle)}")
-    context.opening.append(name)
-    path, context.path = context.path, ["fit", owner or name]
+            cls = context.registry.find(base.kind, raw["use"])
+        except (UnknownName, BrokenPlugin) as error:
+            context.problem(str(error))
+            return FAILED
+    context.classes.setdefault(tuple(context.path), set()).add(cls)
     try:
-        fit = build_fit(raw, stream=name)
-    finally:
-        context.opening.pop()
-        context.path = path
-    context.named[name] = fit
-    return fit
-
-
-def _shown(raw: Any) -> str:
-    if isinstance(raw, RangeFloat):
-        raw = float(raw)
-    if isinstance(raw, (dict, list)):
-        return "a table" if isinstance(raw, dict) else f"a list of {len(raw)}"
-    text = repr(raw) if not isinstance(raw, bool) else str(raw).lower()
-    return text if len(text) <= 60 else text[:57] + "..."
+        value = structure_record({k: v for k, v in raw.items() if k != "use"}, cls, raw["use"])
+        if value is not FAILED:
+            _ = value.digest  # from the innermost outward, so that long chains of fits need no deep recursion
+    except RecursionError:
+        raise
+    except Exception as error:
+        context.problem(str(error) if isinstance(error, Invalid) else f"{raw['use']} has no digest: {error}")
+        return FAILED
+    return value

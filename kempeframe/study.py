@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from kempeframe.claims import Verdict, decide_all
+from kempeframe.components import NoTheory
 from kempeframe.limits import TrialTimeout, time_limit
 from kempeframe.plan import Cell, Plan, certificate_key, stacks
 from kempeframe.spec import CERTIFICATE_COLUMNS, Spec
@@ -19,6 +20,8 @@ from kempeframe.store import Store
 from kempeframe.sweep import Trial
 from kempeframe.table import Table
 from kempeframe.trial import Fitted, Session, checked_metrics, fit_key, fit_stack, pack, restore
+
+NOT_COVERED = "not covered"  # key of a result that says why there is none
 
 
 @attrs.frozen(kw_only=True)
@@ -66,6 +69,17 @@ class Study:
         """The verdicts."""
         return decide_all(self.spec.claims, self.rows, self.spec.reduced)
 
+    @cached_property
+    def not_covered(self) -> dict[str, int]:
+        """What theory does not cover -> in how many trials."""
+        reasons: dict[str, int] = {}
+        for cells in self.plan.cells:
+            for cell in cells:
+                reason = self.results.get(cell.key, {}).get(NOT_COVERED)
+                if reason is not None:
+                    reasons[f"{cell.name}: {reason}"] = reasons.get(f"{cell.name}: {reason}", 0) + 1
+        return reasons
+
     def fitted(self, trial: int) -> Fitted:
         """The fit of a row, with its network; fitted again where the store lost it."""
         chosen = self.plan.trials[trial]
@@ -101,7 +115,8 @@ def run_study(spec: Spec, store: Store, options: Options = Options(), progress: 
         runner.everything()
     finally:
         store.flush()
-    return Study(spec, runner.plan, runner.results, runner.failures, time.perf_counter() - start, runner.computed, session)
+    seconds = time.perf_counter() - start
+    return Study(spec, runner.plan, runner.results, runner.failures, seconds, runner.computed, session)
 
 
 class _Runner:
@@ -172,7 +187,10 @@ class _Runner:
                 self._keep(cell.key, checked_metrics(evaluator, metrics))
         except (Exception, TrialTimeout) as error:
             if len(cells) == 1:
-                self._fail(cells[0].trial, error, cells[0].name)
+                if isinstance(error, NoTheory):
+                    self._keep(cells[0].key, {NOT_COVERED: str(error)})
+                else:
+                    self._fail(cells[0].trial, error, cells[0].name)
                 return
             for cell, fitted in zip(cells, fits, strict=True):
                 self._evaluate([cell], [fitted])
@@ -276,7 +294,8 @@ def build_table(study: Study) -> Table:
         certificate = study.results.get(certificate_key(fit_key(fit, trial.seed)), {}) if fit else {}
         row |= {name: certificate.get(name) for name in CERTIFICATE_COLUMNS}
         row |= {column: (found.get(name) or {}).get(metric) for column, (name, metric) in names.items()}
-        row |= {name: expression(row) for name, expression in spec.derived.items()}
+        for name, expression in spec.derived.items():  # one by one: a formula may use the one before
+            row[name] = expression(row)
         row["error"] = failed.get(id(trial), "")
         rows.append(row)
     columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}

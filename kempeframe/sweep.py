@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from kempeframe.axes import Axis, Point
 from kempeframe.components import Attack, Data, Evaluator, Fit, Model, Optimizer
-from kempeframe.overrides import SECTIONS, BadPath, member_name, resolve, split, with_value
-from kempeframe.problems import nearest
-from kempeframe.structure import Context, Invalid, Path, RangeFloat, named_fit, structure
+from kempeframe.lines import KeyPath
+from kempeframe.overrides import BadPath, member_name, split, with_value
+from kempeframe.structure import Context, structure, unknown_keys
 
 if TYPE_CHECKING:
-    from kempeframe.spec import Source
+    from kempeframe.reading import Source
 
-MOST_TRIALS = 1_000_000
-
-
-@attrs.frozen
-class Point:
-    """One point of an axis: what it shows in the table, what it sets, and where it stands in the spec."""
-
-    columns: dict[str, Any]
-    changes: tuple[tuple[tuple[str, ...], Any, bool], ...]  # (path, value, merge)
-    path: Path
+PARTS: dict[str, Any] = {"data": Data, "model": Model, "optimizer": Optimizer, "attack": Attack}
+STAR = 100  # values of an axis that are checked where the sweep is too large to run
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -42,21 +34,22 @@ class Configuration:
     fit: Fit | None
     evaluators: tuple[tuple[str, Evaluator], ...]
     raw: dict[str, Any]
+    fits: Mapping[str, Fit] = attrs.field(factory=dict)  # the named ones; of rounds, the last
 
     def value_at(self, dotted: str) -> Any:
         """The value of a swept column, or of a component's field by its path; KeyError where there is none."""
         if dotted in self.axes:
             return self.axes[dotted]
-        parts = split(dotted)
-        if parts[0] == "evaluator" and len(parts) > 2:
-            value: Any = dict(self.evaluators).get(parts[1])
-            parts = parts[2:]
-        elif parts[0] in ("data", "model", "optimizer", "attack"):
-            value, parts = getattr(self, parts[0]), parts[1:]
+        section, *parts = split(dotted)
+        if section in PARTS:
+            value: Any = getattr(self, section)
+        elif section in ("evaluator", "fit") and parts:
+            named: Mapping[str, Any] = dict(self.evaluators) if section == "evaluator" else self.fits
+            value, parts = named.get(parts[0]), parts[1:]
         else:
             raise KeyError(dotted)
-        for part in parts:
-            if not hasattr(value, part) or part not in attrs.fields_dict(type(value)):
+        for part in parts or [""]:
+            if part not in _field_names(type(value)):
                 raise KeyError(dotted)
             value = getattr(value, part)
         return value
@@ -70,185 +63,137 @@ class Trial:
     seed: int
 
 
-def expand(source: Source) -> list[list[Point]]:
-    """The axes of `[sweep]` as lists of points; problems go to the source."""
-    sweep = source.raw.get("sweep", {})
-    if not isinstance(sweep, dict):
-        source.problem(("sweep",), "expected a table of axes")
-        return []
-    axes = []
-    for key, value in sweep.items():
-        try:
-            axes.append(_axis(key, value, source.raw))
-        except (Invalid, BadPath) as error:
-            source.problem(("sweep", key), str(error))
-    return axes
-
-
-def _axis(key: str, value: Any, raw: dict[str, Any]) -> list[Point]:
-    place = ("sweep", key)
-    if isinstance(value, dict) and not {"geometric", "linear"} & value.keys():
-        return _variants(key, value, raw)
-    names = [name.strip() for name in key.split(",")]
-    paths = [_path(name, raw) for name in names]
-    values = _range(value) if isinstance(value, dict) else value
-    if not isinstance(values, list) or not values:
-        raise Invalid("expected a list of values, a range { geometric | linear = [first, last], points = N }, or variants")
-    points = []
-    for index, item in enumerate(values):
-        items = item if len(names) > 1 else [item]
-        if not isinstance(items, list) or len(items) != len(names):
-            raise Invalid(f"zipped axes: expected {len(names)} values for {key!r} in entry {index + 1}")
-        columns = {name: _plain(v) for name, v in zip(names, items, strict=True)}
-        changes = tuple((path, v, False) for path, v in zip(paths, items, strict=True))
-        points.append(Point(columns, changes, (*place, index)))
-    return points
-
-
-def _variants(key: str, table: dict[str, Any], raw: dict[str, Any]) -> list[Point]:
-    """Named variants: each a table of changes, below `key` where that is a section, else below the whole spec."""
-    if not table or not all(isinstance(v, dict) for v in table.values()):
-        raise Invalid("expected variants: NAME = { key = value, ... }, or a range with `points`")
-    base = _path(key, raw) if key.partition(".")[0] in SECTIONS else ()
-    points = []
-    for name, changes in table.items():
-        moves = []
-        for dotted, value in changes.items():
-            path = (*base, *split(dotted))
-            if path[0] not in SECTIONS:
-                raise BadPath(f"variant {name!r}: {dotted!r} leads to no section{nearest(path[0], SECTIONS)}")
-            moves.append((path, value, isinstance(value, dict) and "use" not in value))
-        points.append(Point({key: name}, tuple(moves), ("sweep", key, name)))
-    return points
-
-
-def _path(dotted: str, raw: dict[str, Any]) -> tuple[str, ...]:
-    path = split(dotted)
-    if path[0] not in SECTIONS:
-        raise BadPath(f"unknown axis {dotted!r}: an axis starts with a section{nearest(path[0], SECTIONS)}")
-    resolve(raw, path)  # says which evaluator is unknown
-    return path
-
-
-def _range(value: dict[str, Any]) -> list[Any]:
-    extra = value.keys() - {"geometric", "linear", "points"}
-    if extra or ("geometric" in value) == ("linear" in value):
-        raise Invalid("expected { geometric = [first, last], points = N } or { linear = [first, last], points = N }")
-    ends, points = value.get("geometric", value.get("linear")), value.get("points")
-    numbers = isinstance(ends, list) and len(ends) == 2 and all(type(v) in (int, float) for v in ends)
-    if not numbers or not all(math.isfinite(float(v)) for v in ends):
-        raise Invalid("a range is [first, last], two finite numbers")
-    if not isinstance(points, int) or isinstance(points, bool) or not 2 <= points <= MOST_TRIALS:
-        raise Invalid("a range needs points = N, a whole number of at least 2")
-    first, last = map(float, ends)
-    share = [i / (points - 1) for i in range(points)]
-    if "linear" in value:
-        return [RangeFloat(first + (last - first) * s) for s in share]
-    if first <= 0 or last <= 0:
-        raise Invalid("a geometric range needs ends above 0")
-    # Through the nearest float of few digits, so that 1e3 ... 1e8 holds 1e4 and not 10000.000000000002.
-    return [RangeFloat(f"{first * (last / first) ** s:.12g}") for s in share]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, RangeFloat):
-        return float(value)
-    return json.dumps(value) if isinstance(value, (dict, list)) else value
-
-
-def trial_count(axes: list[list[Point]], seeds: int) -> int:
-    """How many trials the axes and the seeds span."""
-    return math.prod(map(len, axes)) * seeds
-
-
 class Expansion:
     """Structures the configurations of a sweep; equal parts are structured once."""
 
-    def __init__(self, source: Source, axes: list[list[Point]]):
+    def __init__(self, source: Source, axes: Sequence[Axis]):
         self.source = source
         self.axes = axes
         self.contexts: dict[str, Context] = {}
-        self.first = Context(source.registry)
+        self.moved: dict[KeyPath, Point] = {}  # of the configuration at hand: key -> the point that set it
+        self.set_by: dict[KeyPath, Point] = {}  # of all so far
+        self.failed: set[KeyPath] = set()  # parts that could not be structured somewhere: ("evaluator", 1)
+        self.whole: dict[tuple[KeyPath, str], dict[KeyPath, Point]] = {}  # problems of a table with swept keys
+        members = source.raw.get("evaluator")
+        names = [member_name(m) if isinstance(m, dict) else "" for m in (members if isinstance(members, list) else [])]
+        self.names = dict(enumerate(names))
+        self.first = Context(source.registry, names=self.names)
 
-    def configurations(self) -> Iterator[Configuration]:
-        """Every point of the sweep, in the order of the file; a point equal to an earlier one is left out."""
-        seen: set[str] = set()
-        for points in itertools.product(*self.axes):
-            made = self._one(points)
-            if made is not None:
-                key = json.dumps(made.axes, sort_keys=True, default=str)
-                if key not in seen:
-                    seen.add(key)
-                    yield made
+    def configurations(self, all_of_them: bool = True) -> list[Configuration]:
+        """Every point of the sweep, in the order of the file; a point equal to an earlier one is left out.
+
+        Without `all_of_them`: only as many as show what is wrong with single values.
+        """
+        made: dict[tuple[str, ...], Configuration] = {}
+        for points in itertools.product(*self.axes) if all_of_them else self._star():
+            configuration = self._one(points)
+            if configuration is not None:
+                made.setdefault(tuple(map(repr, configuration.axes.values())), configuration)
+        for path, message in unknown_keys(self.first):
+            self._problem(path, message, {key: point.of_key() for key, point in self.set_by.items()})
+        self._say_whole_problems()
+        return list(made.values())
+
+    def _star(self) -> Iterator[tuple[Point, ...]]:
+        """The first point of every axis, and each axis' points with the others at their first."""
+        firsts = tuple(axis[0] for axis in self.axes)
+        if not self.axes:
+            yield ()
+        for place, axis in enumerate(self.axes):
+            for index in range(min(len(axis), STAR)):
+                yield (*firsts[:place], axis[index], *firsts[place + 1 :])
 
     def _one(self, points: tuple[Point, ...]) -> Configuration | None:
-        raw, moved = self.source.raw, {}
+        raw: dict[str, Any] = self.source.raw
+        self.moved = {}
         for point in points:
-            for path, value, merge in point.changes:
+            for path, value in point.changes:
                 try:
-                    resolved = resolve(raw, path)
-                    raw = with_value(raw, resolved, value, merge)
+                    raw = with_value(raw, path, value)
                 except BadPath as error:
                     self.source.problem(point.path, str(error))
                     return None
-                moved[resolved] = point.path
+                self.moved[path] = point
+        self.set_by = self.moved | self.set_by
         context = self._context(raw.get("fit", {}))
-        parts: dict[str, Any] = {}
-        sound = True
-        for kind, base in (("data", Data), ("model", Model), ("optimizer", Optimizer), ("attack", Attack)):
-            parts[kind] = None
-            if kind in raw:
-                parts[kind] = self._structure(raw[kind], base, context, (kind,), moved)
-                sound &= parts[kind] is not None
-        evaluators = []
-        members = raw.get("evaluator", [])
-        for index, member in enumerate(members if isinstance(members, list) else []):
-            table = {k: v for k, v in member.items() if k != "name"} if isinstance(member, dict) else member
-            made = self._structure(table, Evaluator, context, ("evaluator", index), moved)
-            sound &= made is not None
-            if made is not None:
-                evaluators.append((member_name(member), made))
-        fit = self._trial_fit(raw, context, moved)
-        for name in raw.get("fit", {}) if isinstance(raw.get("fit", {}), dict) else {}:
-            sound &= self._structure(name, Fit, context, ("fit", name), moved) is not None
-        if not sound or ("trial" in raw and fit is None):
+        parts = {kind: self._structure(raw[kind], base, context, kind) for kind, base in PARTS.items() if kind in raw}
+        evaluators = self._evaluators(raw, context)
+        fits = {name: self._structure(name, Fit, context, "fit", name) for name in context.fits}
+        fit = self._structure(raw["trial"], Fit, context, "trial") if isinstance(raw.get("trial"), str) else None
+        if any(made is None for made in (*parts.values(), *evaluators.values(), *fits.values())):
+            return None
+        if "trial" in raw and fit is None:
+            self.failed.update((kind,) for kind in PARTS)
             return None
         if fit is not None:
-            parts = {k: getattr(fit, k) for k in parts}
-        elif parts["data"] and parts["model"] and parts["optimizer"]:
+            parts = {kind: getattr(fit, kind) for kind in PARTS}
+        elif {"data", "model", "optimizer"} <= parts.keys():
             fit = Fit(**parts)
-        made_axes = {name: value for point in points for name, value in point.columns.items()}
-        made_one = Configuration(axes={}, fit=fit, evaluators=tuple(evaluators), raw=raw, **parts)
-        axes = {name: _structured_value(made_one, name, value) for name, value in made_axes.items()}
-        return attrs.evolve(made_one, axes=axes)
+        made = Configuration(
+            axes={}, fit=fit, fits=fits, evaluators=tuple(evaluators.items()), raw=raw, **dict.fromkeys(PARTS) | parts
+        )
+        columns = {name: value for point in points for name, value in point.columns.items()}
+        return attrs.evolve(made, axes={name: _structured_value(made, name, raw) for name, raw in columns.items()})
 
-    def _trial_fit(self, raw: dict[str, Any], context: Context, moved: dict[Path, Path]) -> Fit | None:
-        if "trial" not in raw:
-            return None
-        made: Fit | None = self._structure(raw["trial"], Fit, context, ("trial",), moved)
+    def _evaluators(self, raw: Mapping[str, Any], context: Context) -> dict[str, Any]:
+        """The evaluators by name: the one in the file, whatever component a sweep puts in its place."""
+        made = {}
+        members = raw.get("evaluator")
+        for index, member in enumerate(members if isinstance(members, list) else []):
+            table = {k: v for k, v in member.items() if k != "name"} if isinstance(member, dict) else member
+            name = self.names.get(index) or (member_name(member) if isinstance(member, dict) else "") or str(index + 1)
+            made[name] = self._structure(table, Evaluator, context, "evaluator", index)
         return made
 
     def _context(self, fits: Any) -> Context:
         """One context for each state of the named fits: what was structured under one is not valid under another."""
-        key = json.dumps(fits, sort_keys=True, default=str)
+        fits = fits if isinstance(fits, dict) else {}
+        key = json.dumps(fits, sort_keys=True, default=str) if fits else ""
         if key not in self.contexts:
             self.contexts[key] = attrs.evolve(
-                self.first, fits=fits if isinstance(fits, dict) else {}, done={}, named={}, opening=[], path=[]
+                self.first, fits=fits, problems=[], done={}, named={}, opening=[], path=[]
             )
         return self.contexts[key]
 
-    def _structure(self, raw: Any, cls: Any, context: Context, path: Path, moved: dict[Path, Path]) -> Any:
+    def _structure(self, raw: Any, cls: Any, context: Context, *path: str | int) -> Any:
         context.path[:] = path
         context.previous = None
         value = structure(raw, cls, context)
+        if value is None:
+            self.failed.add(path)
         for place, message in context.problems:
-            self.source.problem(place, message, moved)
+            self._problem(place, message, self.moved)
         context.problems.clear()
-        context.path.clear()
-        for path_, keys in context.unknown_keys.items():
-            for key in keys:
-                self.source.moved.setdefault((*path_, key), moved.get((*path_, key), (*path_, key)))
         return value
+
+    def _problem(self, path: KeyPath, message: str, moved: Mapping[KeyPath, Point]) -> None:
+        """A problem is shown where its cause stands: where an axis set the key, at the axis."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in moved:
+                self.source.problem(moved[path[:length]].path, message)
+                return
+        below = [point for key, point in moved.items() if key[: len(path)] == path]
+        if below:
+            self.whole.setdefault((path, message), {})[below[-1].path] = below[-1]
+        else:
+            self.source.problem(path, message)
+
+    def _say_whole_problems(self) -> None:
+        """A problem of a table as a whole that not every point of an axis has, is that axis' doing."""
+        for (path, message), points in self.whole.items():
+            point = next(iter(points.values()))
+            axis = next(axis for axis in self.axes if axis.path == point.path[:2])
+            every = len(points) == len(axis) and len(axis) > 1
+            self.source.problem(path if every else point.path, message)
+
+
+def _field_names(cls: type) -> frozenset[str]:
+    if cls not in _NAMES:
+        _NAMES[cls] = frozenset(attrs.fields_dict(cls)) if attrs.has(cls) else frozenset()
+    return _NAMES[cls]
+
+
+_NAMES: dict[type, frozenset[str]] = {}
 
 
 def _structured_value(configuration: Configuration, name: str, raw: Any) -> Any:
@@ -258,6 +203,3 @@ def _structured_value(configuration: Configuration, name: str, raw: Any) -> Any:
     except KeyError:
         return raw
     return value if isinstance(value, (int, float, str, bool)) else raw
-
-
-__all__ = ["MOST_TRIALS", "Configuration", "Expansion", "Point", "Trial", "expand", "named_fit", "trial_count"]

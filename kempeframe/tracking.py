@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kempeframe.console import interval_text
 from kempeframe.figures import number
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def claims_as_markdown(verdicts: Sequence[Verdict]) -> str:
     lines = ["| verdict | claim | measured, 95 % interval | source |", "| --- | --- | --- | --- |"]
     for verdict in verdicts:
         part = verdict.decisive
-        measured = f"{part.interval.estimate:.4g} [{part.interval.low:.4g}, {part.interval.high:.4g}]" if part else verdict.reason
+        measured = interval_text(part) if part else verdict.reason
         lines.append(f"| **{verdict.decision}** | {verdict.claim.statement} | {measured} | {verdict.claim.source} |")
     return "\n".join(lines)
 

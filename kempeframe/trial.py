@@ -178,15 +178,15 @@ def checked_metrics(evaluator: Evaluator, metrics: Mapping[str, Any]) -> dict[st
     """
     declared = evaluator.columns()
     plain: dict[str, float | bool] = {}
-    for name, value in metrics.items():
+    who = f"{type(evaluator).__name__}.evaluate"
+    for name, given in metrics.items():
         if name not in declared:
-            raise TypeError(f"{type(evaluator).__name__}.evaluate returned {name!r}, which columns() does not declare")
-        if hasattr(value, "item"):
-            value = value.item()
+            raise TypeError(f"{who} returned {name!r}, which columns() does not declare")
+        value = given.item() if hasattr(given, "item") else given
         if not isinstance(value, (bool, int, float)):
-            raise TypeError(f"{type(evaluator).__name__}.evaluate: {name} is a {type(value).__name__}, expected a number")
+            raise TypeError(f"{who}: {name} is a {type(value).__name__}, expected a number")
         plain[name] = value if isinstance(value, bool) else float(value)
     missing = declared.keys() - plain.keys()
     if missing:
-        raise TypeError(f"{type(evaluator).__name__}.evaluate did not return {', '.join(sorted(missing))}")
+        raise TypeError(f"{who} did not return {', '.join(sorted(missing))}")
     return plain

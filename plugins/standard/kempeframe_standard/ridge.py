@@ -1,4 +1,4 @@
-"""Stacked ridge solves: systems of one shape are factorised as one batch; one eigendecomposition serves all penalties."""
+"""Stacked ridge solves: systems of one shape are one batch; one eigendecomposition serves all penalties."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def _system(job: FitJob, indices: list[int]) -> System:
     if isinstance(split, MomentSplit):
         moments = network.feature_moments(split)
         job.task.release("train")
-        return System(moments.gram.double(), moments.cross.double(), moments.count, None, indices)
+        gram, cross = (part.to(job.run.device, dtype=torch.float64) for part in (moments.gram, moments.cross))
+        return System(gram, cross, moments.count, None, indices)
     batch = split.examples()
     if batch.targets is None:
         raise CannotGive("ridge needs targets")

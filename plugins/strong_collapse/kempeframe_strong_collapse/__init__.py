@@ -1,12 +1,12 @@
 """Plugin `strong_collapse`: Dohmatob, Feng, Subramonian, Kempe, "Strong Model Collapse", arXiv:2410.04840."""
 
 from kempeframe import hookimpl
-from kempeframe_strong_collapse import data, evaluators, models
+from kempeframe_strong_collapse import data, data_iterative, evaluators, models
 
 
 @hookimpl
 def kempeframe_data():  # type: ignore[no-untyped-def]
-    return [data.GaussianMixture]
+    return [data.GaussianMixture, data_iterative.IterativeMixture]
 
 
 @hookimpl
@@ -16,4 +16,10 @@ def kempeframe_model():  # type: ignore[no-untyped-def]
 
 @hookimpl
 def kempeframe_evaluator():  # type: ignore[no-untyped-def]
-    return [evaluators.ExcessRisk, evaluators.Theory]
+    return [
+        evaluators.ExcessRisk,
+        evaluators.Theory,
+        evaluators.IterativeTheory,
+        evaluators.OptimalWeight,
+        evaluators.OptimalPenalty,
+    ]

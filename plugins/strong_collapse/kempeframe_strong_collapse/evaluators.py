@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from kempeframe import Evaluator, component
+from kempeframe import Evaluator, NoTheory, component
 from kempeframe.components import Needs
 from kempeframe.digest import full_name
-from kempeframe_strong_collapse import theory
+from kempeframe_strong_collapse import theory, theory_mixing
 from kempeframe_strong_collapse.data import GaussianMixture
+from kempeframe_strong_collapse.data_iterative import IterativeMixture
 from kempeframe_strong_collapse.models import RandomProjection
 
 if TYPE_CHECKING:
@@ -32,16 +33,12 @@ class ExcessRisk(Evaluator):
         return {"test_error": float(truth["eigenvalues"] @ gap**2)}
 
 
-class NoTheory(TypeError):
-    """The paper's equations do not cover these components."""
-
-
 @component
 class Theory(Evaluator):
     """Test error of ridge in the proportionate limit: bias + variance + collapse (Theorems 1 and 2 of the paper).
 
     Covers strong_collapse.gaussian_mixture with standard.linear or strong_collapse.random_projection under
-    standard.ridge; asked about anything else, it raises.
+    standard.ridge; for anything else it has no value.
     """
 
     needs: ClassVar[Needs] = "components"
@@ -66,7 +63,7 @@ class Theory(Evaluator):
         found: list[Mapping[str, float]] = [{}] * len(fits)
         by_dimension: dict[int, list[int]] = {}
         for index, fitted in enumerate(fits):
-            by_dimension.setdefault(_covered(fitted).dimension, []).append(index)
+            by_dimension.setdefault(covered(fitted).dimension, []).append(index)
         for indices in by_dimension.values():
             risk = _risk([fits[i] for i in indices])
             for row, index in enumerate(indices):
@@ -74,33 +71,125 @@ class Theory(Evaluator):
         return found
 
 
-def _covered(fitted: Fitted) -> GaussianMixture:
-    """The fit's data, if the theory covers the fit."""
-    data, model, optimizer = fitted.data, fitted.model, fitted.optimizer
-    if not isinstance(data, GaussianMixture):
-        raise NoTheory(
-            f"no theory for {full_name(type(data))}; there is one for strong_collapse.gaussian_mixture"
+@component
+class IterativeTheory(Evaluator):
+    """Test error after each round of iterative mixing with fresh examples, and its limit (Section 5 of the paper)."""
+
+    needs: ClassVar[Needs] = "components"
+
+    def columns(self) -> Mapping[str, str]:
+        return {"test_error": "test error after this round", "limit": "test error after infinitely many rounds"}
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
+        data = fitted.data
+        if not isinstance(data, IterativeMixture):
+            raise NoTheory(f"no theory for {full_name(type(data))}; there is one for strong_collapse.iterative_mixture")
+        if not data.fresh_real:
+            raise NoTheory("no theory for real examples that are used again in every round")
+        if data.synthetic_weight != 1:
+            raise NoTheory("no theory of iterative mixing with weighted examples")
+        _linear_ridge(fitted)
+        if isinstance(fitted.model, RandomProjection):
+            raise NoTheory("no theory of iterative mixing for random projections")
+        population = data.population()
+        arguments = dict(
+            signal=population.signal,
+            noise=data.noise,
+            synthetic_noise=data.synthetic_noise,
+            synthetic_fraction=data.n_synthetic / data.n_train,
         )
-    if not isinstance(model, RandomProjection) and (
-        model is None or full_name(type(model)) != "standard.linear"
-    ):
-        name = "no model" if model is None else full_name(type(model))
-        raise NoTheory(
-            f"no theory for {name}; there is one for standard.linear and strong_collapse.random_projection"
+        penalty = fitted.optimizer.penalty  # type: ignore[union-attr]
+        errors = theory_mixing.iterative_errors(
+            population.eigenvalues, data.n_train, penalty, rounds=data.round, shift=population.shift, **arguments
         )
-    if optimizer is None or full_name(type(optimizer)) != "standard.ridge":
-        name = "no optimizer" if optimizer is None else full_name(type(optimizer))
-        raise NoTheory(f"no theory for {name}; there is one for standard.ridge")
+        limit = theory_mixing.iterative_limit(population.eigenvalues, data.n_train, penalty, **arguments)
+        return {"test_error": float(errors[-1, 0]), "limit": float(np.ravel(limit)[0])}
+
+
+@component
+class OptimalWeight(Evaluator):
+    """The static weight on synthetic examples that theory finds best, and what it is worth (Section 5 of the paper)."""
+
+    needs: ClassVar[Needs] = "components"
+
+    def columns(self) -> Mapping[str, str]:
+        return {
+            "weight": "best weight of a synthetic example; a real one has weight 1",
+            "test_error": "test error at that weight",
+            "real_only": "test error at weight 0",
+            "unweighted": "test error at weight 1",
+        }
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
+        data = covered(fitted)
+        if not 0 < data.n_synthetic < data.n_train:
+            raise NoTheory("a best weight needs both real and synthetic examples")
+        penalty = fitted.optimizer.penalty  # type: ignore[union-attr]
+        best = theory_mixing.optimal_weight(
+            data.population().eigenvalues, data.n_train, penalty, **_population(fitted, data)
+        )
+        return {name: float(getattr(best, name)) for name in self.columns()}
+
+
+@component
+class OptimalPenalty(Evaluator):
+    """The ridge penalty that theory finds best, and its test error: tuning is no cure of collapse."""
+
+    needs: ClassVar[Needs] = "components"
+
+    def columns(self) -> Mapping[str, str]:
+        return {"penalty": "best penalty", "test_error": "test error at that penalty"}
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
+        data = covered(fitted)
+        weights = (1.0, data.synthetic_weight)
+        best = theory_mixing.optimal_penalty(
+            data.population().eigenvalues, data.n_train, weights=weights, **_population(fitted, data)
+        )
+        return {"penalty": best.penalty, "test_error": best.test_error}
+
+
+def _population(fitted: Fitted, data: GaussianMixture) -> dict[str, object]:
+    population = data.population()
+    return dict(
+        signal=population.signal,
+        shift=population.shift,
+        noise=data.noise,
+        synthetic_noise=data.synthetic_noise,
+        synthetic_fraction=data.n_synthetic / data.n_train,
+        width=fitted.model.width if isinstance(fitted.model, RandomProjection) else np.inf,
+    )
+
+
+def covered(fitted: Fitted) -> GaussianMixture:
+    """The fit's data, if the theory covers the fit.
+
+    Raises:
+        NoTheory: it does not; the message says which component it lacks.
+    """
+    data = fitted.data
+    if not isinstance(data, GaussianMixture) or isinstance(data, IterativeMixture):
+        raise NoTheory(f"no theory for {full_name(type(data))}; there is one for strong_collapse.gaussian_mixture")
+    _linear_ridge(fitted)
     return data
 
 
+def _linear_ridge(fitted: Fitted) -> None:
+    model, optimizer = fitted.model, fitted.optimizer
+    if not isinstance(model, RandomProjection) and (model is None or full_name(type(model)) != "standard.linear"):
+        name = "no model" if model is None else full_name(type(model))
+        raise NoTheory(f"no theory for {name}; there is one for standard.linear and strong_collapse.random_projection")
+    if optimizer is None or full_name(type(optimizer)) != "standard.ridge":
+        name = "no optimizer" if optimizer is None else full_name(type(optimizer))
+        raise NoTheory(f"no theory for {name}; there is one for standard.ridge")
+
+
 def _risk(fits: Sequence[Fitted]) -> theory.Risk:
-    mixtures = [_covered(fitted) for fitted in fits]
+    mixtures = [covered(fitted) for fitted in fits]
     populations = [mixture.population() for mixture in mixtures]
-    n = np.array([mixture.n_train for mixture in mixtures], dtype=np.float64)
     return theory.risk(
         np.stack([p.eigenvalues for p in populations]),
-        n,
+        np.array([mixture.n_train for mixture in mixtures], dtype=np.float64),
         np.array([fitted.optimizer.penalty for fitted in fits]),  # type: ignore[union-attr]
         signal=np.stack([p.signal for p in populations]),
         shift=np.stack([p.shift for p in populations]),

@@ -1,0 +1,96 @@
+"""Figures: what is drawn is what the table says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kempeframe.curves import theory_curves
+from kempeframe.figures import Figure, NotDrawable, draw, number, save, series_of
+from kempeframe.spec import load_spec
+from kempeframe.store import Store
+from kempeframe.study import run_study
+from kempeframe.table import Table
+
+FLAGSHIP = Path(__file__).parents[1] / "specs" / "strong_collapse.toml"
+
+
+def table(**extra: list[object]) -> Table:
+    columns: dict[str, list[object]] = {
+        "a": [1, 1, 1, 2, 2, 2],
+        "seed": [0, 1, 2, 0, 1, 2],
+        "y": [1.0, 2.0, 3.0, 4.0, 6.0, 8.0],
+        "status": ["done"] * 6,
+    }
+    return Table({**columns, **extra}, axes=["a"])
+
+
+def test_points_are_means_with_t_intervals() -> None:
+    (series,) = series_of(Figure(name="f", x="a", y="y"), table())
+    assert series.x.tolist() == [1, 2]
+    assert series.y.tolist() == [2, 6]
+    half = 4.302652729911275 * 1.0 / np.sqrt(3)  # t of 2 degrees of freedom
+    assert series.high[0] - series.y[0] == pytest.approx(half)
+
+
+def test_theory_has_no_error_bars() -> None:
+    exact = Table(table().columns, axes=["a"], exact=frozenset({"y"}))
+    (series,) = series_of(Figure(name="f", x="a", y="y"), exact)
+    assert np.isnan(series.low).all()
+
+
+def test_failed_trials_leave_out_their_point() -> None:
+    rows = table(y=[1.0, 2.0, 3.0, None, None, None])
+    (series,) = series_of(Figure(name="f", x="a", y="y"), rows)
+    assert series.x.tolist() == [1]
+
+
+def test_hue_facet_and_where_select() -> None:
+    rows = table(kind=["u", "u", "u", "v", "v", "v"])
+    figure = Figure(name="f", x="a", y="y", hue="kind")
+    assert [s.hue for s in series_of(figure, rows)] == ["u", "v"]
+    assert [s.hue for s in series_of(Figure(name="f", x="a", y="y", hue="kind", where={"a": 2}), rows)] == ["v"]
+    assert [s.facet for s in series_of(Figure(name="f", x="a", y="y", facet="kind"), rows)] == ["u", "v"]
+
+
+def test_text_is_not_drawable() -> None:
+    with pytest.raises(NotDrawable, match="status holds text"):
+        series_of(Figure(name="f", x="a", y="status"), table())
+
+
+def test_a_name_must_be_a_file_name() -> None:
+    with pytest.raises(ValueError, match="names a file"):
+        Figure(name="../up", x="a", y="y")
+
+
+@pytest.mark.parametrize("scale", ["linear", "log-log", "semilog-x", "semilog-y"])
+@pytest.mark.parametrize("values", [[1.0, 2.0, 3.0, 4.0, 6.0, 8.0], [0.0, -2.0, 3.0, 4.0, 6.0, 8.0], [None] * 6])
+def test_every_scale_draws_whatever_the_values(tmp_path: Path, scale: str, values: list[float]) -> None:
+    figure = Figure(name="f", x="a", y="y", scale=scale, levels=(1.0,), verticals=(1.5,), title="A title " * 9)  # type: ignore[arg-type]
+    png, pdf = save(draw(figure, series_of(figure, table(y=values))), tmp_path, "f")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_equal_pictures_are_equal_files(tmp_path: Path) -> None:
+    figure = Figure(name="f", x="a", y="y")
+    files = [save(draw(figure, series_of(figure, table())), tmp_path / part, "f") for part in "ab"]
+    assert [f.read_bytes() for f in files[0]] == [f.read_bytes() for f in files[1]]
+
+
+def test_numbers_are_short() -> None:
+    assert [number(v) for v in (0.001, 100, 1e6, 31622776.0, True, "x")] == ["0.001", "100", "1e6", "3.16e7", "True", "x"]
+
+
+def test_dense_theory_goes_through_the_trials(tmp_path: Path) -> None:
+    study = run_study(load_spec(FLAGSHIP, smoke=True), Store(tmp_path))
+    (figure,) = study.spec.figures
+    curves = theory_curves(study, figure)
+    assert [curve.hue for curve in curves] == [0.0, 0.01]
+    for curve, series in zip(curves, series_of(figure, study.rows), strict=True):
+        assert len(curve.x) >= 200
+        assert series.theory is not None
+        at = np.searchsorted(curve.x, series.x)
+        assert curve.y[at] == pytest.approx(series.theory, rel=1e-12)

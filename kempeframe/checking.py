@@ -16,7 +16,8 @@ from kempeframe.structure import spec_fields
 from kempeframe.sweep import PARTS, Configuration, Expansion
 
 CERTIFICATE_COLUMNS = ("converged", "residual", "steps", "fit_seconds")
-ROW_COLUMNS = ("seed", "status", "error", *CERTIFICATE_COLUMNS)  # what every row has, besides axes and metrics
+ROW_COLUMNS = ("seed", "status", *CERTIFICATE_COLUMNS)  # what every row has, besides axes and metrics
+RESERVED = (*ROW_COLUMNS, "error")  # no bare metric takes the place of these; "error" is a failed trial's message
 
 
 def evaluator_columns(configurations: Iterable[Configuration]) -> dict[str, tuple[str, str]]:
@@ -34,7 +35,7 @@ def evaluator_columns(configurations: Iterable[Configuration]) -> dict[str, tupl
             givers.setdefault(metric, set()).add(name)
     for metric in {**predicted, **measured}:
         givers_of = measured.get(metric) or predicted[metric]
-        if len(givers_of) == 1 and metric not in ROW_COLUMNS:
+        if len(givers_of) == 1 and metric not in RESERVED:
             full.setdefault(metric, (next(iter(givers_of)), metric))
     return full
 
@@ -168,7 +169,7 @@ def check_columns(source: Source, columns: Columns, members: Iterable[tuple[KeyP
     In a `reduced` spec rows may be absent.
     """
     for name, expression in columns.derived.items():
-        if name in columns.given or split(name)[0] in SECTIONS:
+        if name in columns.given or name in RESERVED or split(name)[0] in SECTIONS:
             source.problem(("columns", name), f"there is a column {name!r} already, or may be")
         for used in expression.names:
             if not columns.has(used):

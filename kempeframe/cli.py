@@ -1,4 +1,7 @@
-"""argv -> the study. Exit codes: 0 done, 1 an unexpected verdict with --strict, 2 bad input, 3 a trial failed, 130 Ctrl-C."""
+"""argv -> the study.
+
+Exit codes: 0 done, 1 an unexpected verdict (with --strict), 2 bad input, 3 a trial failed, 130 Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,23 @@ from typing import Any
 
 from kempeframe import __version__
 
-EXAMPLES = """examples:
+EXAMPLES = """`kempeframe COMMAND --help` shows the options of a command.
+
+examples:
   kempeframe run specs/strong_collapse.toml
   kempeframe run specs/strong_collapse.toml --set data.quality=0.1 --seeds 5
   kempeframe run specs/strong_collapse.toml --smoke
   kempeframe check specs/strong_collapse.toml
+  kempeframe list
   kempeframe show strong_collapse.gaussian_mixture
+"""
+EXIT_CODES = """exit codes:
+  0    done
+  1    with --strict: a verdict is not the one that its claim expects
+  2    bad input; nothing was written
+  3    a trial failed; the others are stored, the next run tries it again
+  130  stopped by Ctrl-C; the next run goes on from there
+
 """
 
 
@@ -50,25 +64,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, help_text: str, examples: str) -> argparse.ArgumentParser:
+def _command(
+    commands: Any, name: str, help_text: str, examples: Sequence[str], more: str = "", codes: str = ""
+) -> argparse.ArgumentParser:
+    lines = "".join(f"  kempeframe {name} {example}".rstrip() + "\n" for example in examples)
     made: argparse.ArgumentParser = commands.add_parser(
         name,
         help=help_text,
-        description=help_text[0].upper() + help_text[1:] + ".",
-        epilog=f"examples:\n{examples}",
+        description=help_text[0].upper() + help_text[1:] + "." + more,
+        epilog=f"{codes}examples:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return made
 
 
 def _add_spec_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("spec", metavar="SPEC", help="a TOML spec")
+    parser.add_argument("spec", metavar="SPEC", help="the spec, a TOML file")
     parser.add_argument(
-        "--set", dest="overrides", metavar="KEY=VALUE", action="append", default=[], help="override a key of the spec"
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="set a key as if the value stood in the file, say data.n_train=500; "
+        "a key that the sweep varies is no longer swept; may be given several times",
     )
-    parser.add_argument("--seeds", type=int, metavar="N", help="override the number of seeds")
-    parser.add_argument("--smoke", action="store_true", help="apply the spec's [smoke] table: its smallest version")
-    parser.add_argument("--store", type=Path, metavar="DIR", help="where results are kept (default: the user's cache)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="run N seeds, whatever the spec says")
+    parser.add_argument("--smoke", action="store_true", help="run the spec's smallest version, its [smoke] table")
+    parser.add_argument(
+        "--store",
+        type=_folder,
+        metavar="DIR",
+        help="where results are kept and found again (default: $KEMPEFRAME_STORE, else the user's cache)",
+    )
 
 
 def _add_run(commands: Any) -> None:
@@ -76,16 +104,20 @@ def _add_run(commands: Any) -> None:
         commands,
         "run",
         "run a spec: table, figures, verdicts on its claims, TensorBoard",
-        "  kempeframe run specs/strong_collapse.toml\n"
-        "  kempeframe run specs/strong_collapse.toml --set data.n_train=500 --seeds 3\n"
-        "  kempeframe run specs/strong_collapse.toml --smoke --out /tmp/look --strict\n",
+        [
+            "specs/strong_collapse.toml",
+            "specs/strong_collapse.toml --set data.n_train=500 --seeds 3",
+            "specs/strong_collapse.toml --smoke --out /tmp/look --strict",
+        ],
+        " What the store has is not computed again.",
+        EXIT_CODES,
     )
     _add_spec_arguments(run)
-    run.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME)")
+    run.add_argument("--out", type=_folder, metavar="DIR", help="where to write (default: runs/NAME of the spec)")
     run.add_argument("--fresh", action="store_true", help="compute everything anew, also what is stored")
     run.add_argument("--strict", action="store_true", help="exit 1 where a verdict differs from what its claim expects")
-    run.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
-    run.add_argument("--time-limit", type=_positive, metavar="SECONDS", help="end a trial that takes longer; it fails")
+    run.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or mps (default: cpu)")
+    run.add_argument("--time-limit", type=_seconds, metavar="SECONDS", help="a trial that takes longer fails")
     run.add_argument("--quiet", action="store_true", help="print nothing but problems and failures")
     run.set_defaults(command=_run)
 
@@ -94,33 +126,56 @@ def _add_check(commands: Any) -> None:
     check = _command(
         commands,
         "check",
-        "validate a spec and say what would run",
-        "  kempeframe check specs/strong_collapse.toml\n  kempeframe check specs/strong_collapse.toml --seeds 100\n",
+        "check a spec and say what a run would compute",
+        ["specs/strong_collapse.toml", "specs/strong_collapse.toml --seeds 100"],
+        codes="exit codes:\n  0  the spec is sound\n  2  it is not; every problem is printed\n\n",
     )
     _add_spec_arguments(check)
     check.set_defaults(command=_check)
 
 
 def _add_information(commands: Any) -> None:
-    listed = _command(commands, "list", "list plugins and their components", "  kempeframe list\n  kempeframe list standard\n")
-    listed.add_argument("plugin", nargs="?", help="only this plugin")
+    listed = _command(commands, "list", "list the installed plugins and their components", ["", "standard"])
+    listed.add_argument("plugin", metavar="PLUGIN", nargs="?", help="only this one")
     listed.set_defaults(command=_list)
     show = _command(
-        commands, "show", "show a component: fields, types, defaults, ranges, source", "  kempeframe show standard.ridge\n"
+        commands,
+        "show",
+        "show a component: what it does, its fields with types, ranges and defaults, its source",
+        ["standard.ridge", "strong_collapse.theory"],
     )
-    show.add_argument("component", metavar="PLUGIN.COMPONENT")
+    show.add_argument("component", metavar="PLUGIN.COMPONENT", help="a name that `kempeframe list` prints")
     show.set_defaults(command=_show)
     schema = _command(
-        commands, "schema", "print a JSON Schema of specs, for editors", "  kempeframe schema > kempeframe.schema.json\n"
+        commands,
+        "schema",
+        "print a JSON Schema of specs, with which editors complete keys and show their documentation",
+        ["> kempeframe.schema.json"],
+        ' A spec whose first line is "#:schema ./kempeframe.schema.json" is checked by editors that know Taplo.',
     )
     schema.set_defaults(command=_schema)
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
     return value
+
+
+def _folder(text: str) -> Path:
+    """A folder that exists or can be made: no part of the path is a file."""
+    path = Path(text)
+    try:
+        files = [part for part in (path, *path.parents) if part.exists() and not part.is_dir()]
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} can't be a folder: {error}") from None
+    if files:
+        raise argparse.ArgumentTypeError(f"{str(files[0])!r} is a file, expected a folder")
+    return path
 
 
 def _load(arguments: argparse.Namespace) -> Any:

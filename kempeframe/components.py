@@ -17,7 +17,7 @@ import attrs
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
     from kempeframe.task import Batch, Snapshot, Task
     from kempeframe.trial import Fitted
 

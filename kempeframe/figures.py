@@ -16,6 +16,7 @@ from kempeframe.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Picture
 
 
@@ -64,6 +65,7 @@ class Series:
     low: np.ndarray  # 95 % interval; nan where there is none
     high: np.ndarray
     theory: np.ndarray | None
+    exact: bool = False  # y is theory itself
 
 
 @attrs.frozen(eq=False)
@@ -102,6 +104,7 @@ def series_of(figure: Figure, table: Table) -> list[Series]:
                 values.get(figure.facet) if figure.facet else None,
                 x, y, low, high,
                 theory if figure.theory else None,
+                figure.y in table.exact,
             )
         )  # fmt: skip
     return made
@@ -136,19 +139,25 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
 
     facets: list[Any] = list(dict.fromkeys(s.facet for s in series)) or [None]
     with matplotlib.rc_context(STYLE):
-        picture = Picture(figsize=(2.2 + 5.2 * len(facets), 4.6), layout="constrained")
-        panels = picture.subplots(1, len(facets), sharey=True, squeeze=False)[0]
+        columns = len(facets) if len(facets) <= 3 else 2
+        rows = -(-len(facets) // columns)
+        picture = Picture(figsize=(2.2 + 5.2 * columns, 0.4 + 4.2 * rows), layout="constrained")
+        grid = picture.subplots(rows, columns, sharey=True, squeeze=False)
+        panels = list(grid.flat)[: len(facets)]
+        for unused in list(grid.flat)[len(facets) :]:
+            unused.set_axis_off()
         colours = _colours([s.hue for s in series])
         for panel, facet in zip(panels, facets, strict=True):
             own = [s for s in series if s.facet == facet]
             _panel(panel, figure, own, [c for c in curves if c.facet == facet], colours)
             if facet is not None and figure.facet:
                 panel.set_title(f"{_plain(figure.facet)} = {number(facet)}", fontsize=11)
-        panels[0].set_ylabel(figure.y_label or _plain(figure.y))
-        _legend(panels[-1], figure, series, bool(curves), colours)
+        for panel in grid[:, 0]:
+            panel.set_ylabel(figure.y_label or _plain(figure.y))
+        _legend(grid[0, -1], figure, series, bool(curves), colours)
         if figure.title:
             # Wrapped to the panels' width: the legend stands beside them.
-            picture.suptitle(textwrap.fill(figure.title, int(48 * len(facets) ** 0.9)), fontsize=13, fontweight="bold")
+            picture.suptitle(textwrap.fill(figure.title, int(48 * columns**0.9)), fontsize=13, fontweight="bold")
     return picture
 
 
@@ -181,12 +190,13 @@ def _colours(hues: Sequence[Any]) -> dict[Any, Any]:
 def _panel(
     panel: Axes, figure: Figure, series: Sequence[Series], curves: Sequence[Curve], colours: Mapping[Any, Any]
 ) -> None:
-    for one in series:
+    exact = all(s.exact for s in series)
+    for one in series if not (exact and curves) else ():
         bars = np.vstack([one.y - one.low, one.high - one.y])
         bars = np.nan_to_num(np.clip(bars, 0, None))
         if figure.logarithmic("y"):  # a bar that reaches below 0 would vanish: it goes down to a tenth of the point
             bars[0] = np.where(one.y > 0, np.minimum(bars[0], 0.9 * one.y), bars[0])
-        style = "o" if figure.theory else "o-"
+        style = "-" if one.exact else "o" if figure.theory else "o-"
         panel.errorbar(
             one.x,
             one.y,
@@ -201,18 +211,31 @@ def _panel(
         if one.theory is not None and not curves:
             panel.plot(one.x, one.theory, "--", color=colours[one.hue], linewidth=1.6)
     for curve in curves:
-        panel.plot(curve.x, curve.y, "--", color=colours.get(curve.hue, "#666666"), linewidth=1.6, zorder=1.5)
+        panel.plot(curve.x, curve.y, "-" if exact else "--", color=colours.get(curve.hue, "#666666"), linewidth=1.6, zorder=1.5)
     for level in figure.levels:
         panel.axhline(level, linestyle=":", color="#666666", linewidth=1)
     for place in figure.verticals:
         panel.axvline(place, linestyle=":", color="#666666", linewidth=1)
     if not series:
         panel.text(0.5, 0.5, "no finished trials", transform=panel.transAxes, ha="center", color="#666666")
-    if figure.logarithmic("x") and all((s.x > 0).all() for s in series):
+    if figure.logarithmic("x") and series and all((s.x > 0).all() for s in series):
         panel.set_xscale("log")
+        _tick(panel.xaxis, np.concatenate([s.x for s in series]))
     if figure.logarithmic("y") and any((s.y > 0).any() for s in series):
         panel.set_yscale("log")
+        _tick(panel.yaxis, np.concatenate([s.y for s in series]))
     panel.set_xlabel(figure.x_label or _plain(figure.x))
+
+
+def _tick(axis: Axis, values: np.ndarray) -> None:
+    """On an axis of few decades label 1, 2, 5 times the powers of ten, as plain numbers, and nothing between."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    values = values[values > 0]
+    if len(values) and values.max() / values.min() < 300:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, colours: Mapping[Any, Any]) -> None:
@@ -220,9 +243,11 @@ def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, 
 
     handles = []
     if figure.hue:
-        joined: Any = "none" if figure.theory else "-"
-        handles = [Line2D([], [], marker="o", linestyle=joined, color=c, label=number(h)) for h, c in colours.items()]
-    if figure.theory:
+        exact = all(s.exact for s in series)
+        joined: Any = "-" if exact or not figure.theory else "none"
+        marker = "" if exact else "o"
+        handles = [Line2D([], [], marker=marker, linestyle=joined, color=c, label=number(h)) for h, c in colours.items()]
+    if figure.theory and not all(s.exact for s in series):
         seeds = "measured, 95 % interval" if any(np.isfinite(s.low).any() for s in series) else "measured"
         handles.append(Line2D([], [], marker="o", linestyle="none", color="#444444", label=seeds))
         handles.append(Line2D([], [], linestyle="--", color="#444444", label="theory"))

@@ -18,7 +18,7 @@ from kempeframe.digest import digest_of, join
 from kempeframe.figures import Figure, NotDrawable, draw, save, series_of
 from kempeframe.study import Study
 
-DRAWING = 3  # raised when figures or event files come to look different
+DRAWING = 4  # raised when figures or event files come to look different
 
 
 class RunDirectory:

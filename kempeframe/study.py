@@ -85,7 +85,7 @@ class Study:
         chosen = self.plan.trials[trial]
         if chosen.configuration.fit is None:
             raise LookupError("this study fits nothing: it is theory alone")
-        from kempeframe.run import Run
+        from kempeframe.runs import Run
 
         return self.session.fitted(chosen.configuration.fit, Run(chosen.seed, self.session))
 

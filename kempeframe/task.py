@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
 
 
 class CannotGive(TypeError):

@@ -13,7 +13,7 @@ import attrs
 
 from kempeframe.components import Attack, Data, Evaluator, Fit, FitJob, Model, Optimizer
 from kempeframe.digest import join
-from kempeframe.run import Run, stream_seed
+from kempeframe.runs import Run, stream_seed
 from kempeframe.store import Store
 
 if TYPE_CHECKING:

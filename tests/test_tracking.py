@@ -49,7 +49,7 @@ def test_one_run_for_each_trial_and_no_other(logs: Path) -> None:
 def test_scalars_are_those_of_the_table(logs: Path) -> None:
     import csv
 
-    rows = list(csv.DictReader((logs.parent / "table.csv").open()))
+    rows = list(csv.DictReader((logs.parent / "table.csv").read_text().splitlines()))
     row = next(r for r in rows if (r["data.synthetic_fraction"], r["data.n_train"], r["seed"]) == ("0.01", "100000", "2"))
     trial = reader(logs / "synthetic_fraction=0.01 n_train=1e5" / "seed 2")
     (event,) = trial.Scalars("excess_risk/test_error")

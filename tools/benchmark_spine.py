@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kempeframe.run import stream_seed
+from kempeframe.runs import stream_seed
 from kempeframe.spec import load_spec
 from kempeframe.store import Store
 from kempeframe.study import run_study
@@ -189,7 +189,7 @@ def penalties() -> None:
     from kempeframe_standard.ridge import solve_stack
 
     from kempeframe.components import FitJob
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
     from kempeframe.task import Moments, MomentSplit, Task
     from kempeframe.trial import Session
 

@@ -10,7 +10,7 @@ from kempeframe import Data, component, field
 from kempeframe_standard.pool import Indices, Pool
 
 if TYPE_CHECKING:
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
     from kempeframe.task import Examples, Task
 
 

@@ -13,7 +13,7 @@ from kempeframe_standard.hub import NAME, Images, load_images
 from kempeframe_standard.pool import Indices, Pool
 
 if TYPE_CHECKING:
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
     from kempeframe.task import Examples, Task
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kempeframe import Evaluator, component
 
 if TYPE_CHECKING:
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
     from kempeframe.trial import Fitted
 
 

@@ -9,7 +9,7 @@ from kempeframe import Model, component, field
 if TYPE_CHECKING:
     from torch import nn
 
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
     from kempeframe.task import Task
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from kempeframe.components import FitJob
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
     from kempeframe.task import Snapshot, Task
 
 

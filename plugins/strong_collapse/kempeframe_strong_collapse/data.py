@@ -17,7 +17,7 @@ from kempeframe_strong_collapse.population import (
 )
 
 if TYPE_CHECKING:
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
     from kempeframe.task import Split, Task
 
 Vector = NDArray[np.float64]

@@ -10,7 +10,7 @@ from kempeframe import Fit, component, field
 from kempeframe_strong_collapse.data import GaussianMixture, Vector
 
 if TYPE_CHECKING:
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
     from kempeframe.task import Split
 
 

@@ -16,7 +16,7 @@ from kempeframe_strong_collapse.data_iterative import IterativeMixture
 from kempeframe_strong_collapse.models import RandomProjection
 
 if TYPE_CHECKING:
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
     from kempeframe.trial import Fitted
 
 

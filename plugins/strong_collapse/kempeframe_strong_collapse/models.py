@@ -12,7 +12,7 @@ from kempeframe_strong_collapse.population import wishart_factor
 if TYPE_CHECKING:
     from torch import nn
 
-    from kempeframe.run import Run
+    from kempeframe.runs import Run
     from kempeframe.task import Task
 
 

@@ -186,7 +186,8 @@ def _checked(path: tuple[str, ...], raw: dict[str, Any]) -> KeyPath:
         BadPath: it is none; the nearest right one is named.
     """
     if path[0] not in SECTIONS:
-        known = [*SECTIONS, *(f"{s}.{key}" for s in SECTIONS if isinstance(raw.get(s), dict) for key in raw[s])]
+        known = [_joined((section, *path[1:])) for section in SECTIONS]
+        known += [f"{s}.{key}" for s in SECTIONS if isinstance(raw.get(s), dict) for key in raw[s]]
         raise BadPath(f"unknown axis {_joined(path)!r}: it starts with no section{nearest(_joined(path), known)}")
     if path[0] in ("evaluator", "fit") and len(path) < 3:
         raise BadPath(f"{_joined(path)!r} is no key that can be swept: expected {path[0]}.NAME.KEY")

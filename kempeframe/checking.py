@@ -18,6 +18,7 @@ from kempeframe.sweep import PARTS, Configuration, Expansion
 CERTIFICATE_COLUMNS = ("converged", "residual", "steps", "fit_seconds")
 ROW_COLUMNS = ("seed", "status", *CERTIFICATE_COLUMNS)  # what every row has, besides axes and metrics
 RESERVED = (*ROW_COLUMNS, "error")  # no bare metric takes the place of these; "error" is a failed trial's message
+LONGEST = 10_000  # values of an axis that are looked through where no trial could be made
 
 
 def evaluator_columns(configurations: Iterable[Configuration]) -> dict[str, tuple[str, str]]:
@@ -140,7 +141,7 @@ class Columns:
         if name not in self._values:
             found: set[Any] = {_value(configuration, name) for configuration in self.configurations}
             if not self.configurations:
-                axes = [axis for axis in self.expansion.axes if name in axis.columns]
+                axes = [axis for axis in self.expansion.axes if name in axis.columns and len(axis) <= LONGEST]
                 found = {point.columns[name] for axis in axes for point in axis}
             self._values[name] = found - {None}
         return self._values[name]

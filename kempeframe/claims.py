@@ -10,10 +10,11 @@ import attrs
 import numpy as np
 
 from kempeframe.components import field
-from kempeframe.contrasts import (
+from kempeframe.contrasts import Contrast, Undecidable, pooled
+from kempeframe.intervals import Interval, Region
+from kempeframe.kinds_of_claim import (
     KINDS_OF_CLAIM,
     Agreement,
-    Contrast,
     Difference,
     Location,
     Monotone,
@@ -21,10 +22,7 @@ from kempeframe.contrasts import (
     Ratio,
     Slope,
     Threshold,
-    Undecidable,
-    pooled,
 )
-from kempeframe.intervals import Interval, Region
 from kempeframe.table import Table
 
 Decision = Literal["holds", "fails", "undecided", "not comparable"]
@@ -192,7 +190,8 @@ def decide_claim(claim: Claim, table: Table, reduced: bool = False) -> Verdict:
     else:
         decision = "holds" if all(d == "holds" for d in decisions) else "undecided"
     reason = "; ".join(dict.fromkeys(p.interval.reason for p in parts if p.interval.reason))
-    needed = [contrast.seeds_to_decide(claim.statistic) for contrast, part in zip(contrasts, parts, strict=True) if part.decision == "undecided"]
+    open_ones = [c for c, part in zip(contrasts, parts, strict=True) if part.decision == "undecided"]
+    needed = [contrast.seeds_to_decide(claim.statistic) for contrast in open_ones]
     known = [n for n in needed if n is not None]
     return Verdict(
         claim=claim,

@@ -120,7 +120,8 @@ def _point(figure: Figure, cell: Table) -> tuple[float, float, float, float, flo
     if not sound.any():
         return None
     y = y[sound]
-    interval = intervals.median_interval(y) if figure.statistic == "median" else intervals.mean_interval(y)
+    boolean = all(isinstance(v, bool) for v in cell.columns[figure.y])
+    interval = intervals.median_interval(y) if figure.statistic == "median" else intervals.mean_interval(y, boolean)
     low, high = (interval.low, interval.high) if np.isfinite([interval.low, interval.high]).all() else (np.nan, np.nan)
     estimate = float(np.median(y) if figure.statistic == "median" else np.mean(y))
     if figure.y in cell.exact:

@@ -145,7 +145,8 @@ def _checked(source: Source, reduced: bool) -> Spec | None:
     derived = _derived(source)
     check_evaluators(source, configurations)
     members = [*figures.items(), *claims.items()]
-    check_columns(source, Columns(source, expansion, configurations, derived), members, reduced)
+    columns = Columns(source, expansion, configurations, derived)
+    check_columns(source, columns, members, reduced=reduced or trials > MOST_TRIALS)
     if source.problems:
         return None
     return Spec(

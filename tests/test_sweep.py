@@ -53,8 +53,8 @@ def test_axes_are_crossed_in_the_order_of_the_file(write_spec: Write) -> None:
     [
         ('"data.noise" = { geometric = [1e3, 1e8], points = 6 }', [1e3, 1e4, 1e5, 1e6, 1e7, 1e8]),
         ('"data.noise" = { geometric = [8, 1], points = 4 }', [8.0, 4.0, 2.0, 1.0]),
-        ('"data.noise" = { linear = [0, 1], points = 11 }', [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]),
-        ('"data.noise" = { linear = [0, 1], points = 2.0 }', [0, 1]),
+        ('"data.noise" = { linear = [0, 1], points = 11 }', [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]),
+        ('"data.noise" = { linear = [0, 1], points = 2.0 }', [0.0, 1.0]),
         ('"data.size" = { geometric = [1, 8], points = 7 }', [1, 2, 3, 4, 6, 8]),  # 1.41 rounds to 1: once is enough
         ('"data.size" = { linear = [1, 2], points = 100 }', [1, 2]),
         ('"data.size" = [1e1, 2e1]', [10, 20]),
@@ -69,11 +69,7 @@ def test_axes_are_crossed_in_the_order_of_the_file(write_spec: Write) -> None:
 )
 def test_lists_and_ranges(write_spec: Write, axis: str, values: list[Any]) -> None:
     spec = swept(write_spec, axis)
-    found = column(spec, spec.axes[0])
-    assert found == values
-    assert list(map(type, found)) == [type(v) if isinstance(v, (str, bool)) else type(found[0]) for v in values] or (
-        "none" in values
-    )
+    assert repr(column(spec, spec.axes[0])) == repr(values)  # the types too
 
 
 @given(st.floats(1e-200, 1e200), st.floats(1e-200, 1e200), st.integers(2, 50), st.booleans())
@@ -190,5 +186,5 @@ def test_a_million_trials_are_allowed_and_one_more_is_not(write_spec: Write) -> 
 
 def test_ranges_too_large_for_any_memory_are_refused_at_once(write_spec: Write) -> None:
     axes = "\n".join(f'"{key}" = {{ linear = [0, 1], points = {2**62} }}' for key in ("data.noise", "data.limit"))
-    with pytest.raises(SpecError, match=r"data\.nois'.*did you mean(.|\n)*at most 1,000,000"):
+    with pytest.raises(SpecError, match=r"trials; at most 1,000,000(.|\n)*'data\.nois'; did you mean"):
         load_spec(write_spec(BASE + axes + '\n"nois.x" = [1]\n[columns]\na = "data.nois"'))

@@ -1,0 +1,301 @@
+"""The eight kinds of claim: each says which numbers it compares, seed by seed, and in which region they must lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import attrs
+import numpy as np
+
+from kempeframe import locations
+from kempeframe.components import field
+from kempeframe.contrasts import Contrast, Undecidable, by_seed, curve, paired
+from kempeframe.intervals import Interval, Region
+from kempeframe.table import Table, matches
+
+KINDS_OF_CLAIM = ("slope", "order", "ratio", "difference", "agreement", "threshold", "monotone", "location")
+Where = dict[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class _Kind:
+    where: Where = field(
+        attrs.Factory(dict), "rows it is about: column = value, a list of values, or { between = [low, high] }"
+    )
+
+    sides: ClassVar[tuple[str, ...]] = ()
+
+    def validate(self, region: Region | None) -> None:
+        """Raise ValueError where the claim's region does not go with the kind."""
+        if region is None:
+            raise ValueError("say where the quantity must lie: above, below or within")
+
+    def columns(self) -> list[str]:
+        """Columns it names outside `where`."""
+        return [self.of, *(name for side in self.sides for name in (getattr(self, side) or {}))]
+
+    def used(self, rows: Table) -> set[str]:
+        """Axes that are not free: those the kind itself goes along."""
+        return {name for side in self.sides for name in (getattr(self, side) or {})}
+
+
+def _exact(rows: Table, *names: str) -> bool:
+    return all(name in rows.exact for name in names)
+
+
+def _boolean(rows: Table, of: str) -> bool:
+    """Whether a column is one of true and false: then a rate has its own interval."""
+    return all(isinstance(value, bool) for value in rows.columns[of])
+
+
+def _side(rows: Table, selection: Where, of: str) -> dict[Any, float]:
+    for name, wanted in selection.items():
+        if not matches(rows.column(name), wanted).any():
+            raise Undecidable(f"no row has {name} = {wanted}")
+    return by_seed(rows.where(selection), of)
+
+
+@attrs.frozen(kw_only=True)
+class Threshold(_Kind):
+    """A column lies in a region."""
+
+    of: str = field(doc="column")
+
+    def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
+        values = np.array(list(by_seed(rows, self.of).values()))
+        yield Contrast(first=values, region=region, exact=_exact(rows, self.of), boolean=_boolean(rows, self.of))
+
+
+@attrs.frozen(kw_only=True)
+class Slope(_Kind):
+    """The slope of a column against an axis, fitted by least squares seed by seed."""
+
+    of: str = field(doc="column on the y axis")
+    against: str = field(doc="column on the x axis")
+    scale: Literal["log-log", "linear", "semilog-x", "semilog-y"] = field("log-log", "axes in which it is a slope")
+
+    def columns(self) -> list[str]:
+        return [self.of, self.against]
+
+    def used(self, rows: Table) -> set[str]:
+        return {self.against}
+
+    def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
+        x, y = curve(rows, self.of, self.against)
+        if (self.scale in ("log-log", "semilog-x") and (x <= 0).any()) or (
+            self.scale in ("log-log", "semilog-y") and (y <= 0).any()
+        ):
+            raise Undecidable(f"a value of {self.of} or {self.against} is not above 0: it has no logarithm")
+        x = np.log(x) if self.scale in ("log-log", "semilog-x") else x
+        y = np.log(y) if self.scale in ("log-log", "semilog-y") else y
+        exact = _exact(rows, self.of)
+        if exact:
+            y = y[:1]
+        centred = x - x.mean()
+        slopes = y @ centred / (centred @ centred)
+        yield Contrast(first=slopes, region=region, exact=exact)
+
+
+@attrs.frozen(kw_only=True)
+class Difference(_Kind):
+    """A column in one configuration minus the same column in another, paired by seed; with `minus`, a difference of those."""
+
+    of: str = field(doc="column")
+    first: Where = field(doc="rows of the first side")
+    second: Where = field(doc="rows of the second side, subtracted")
+    minus: tuple[Where, Where] | None = field(None, "[first, second] of a difference that is subtracted from this one")
+
+    sides: ClassVar[tuple[str, ...]] = ("first", "second")
+
+    def columns(self) -> list[str]:
+        return [*super().columns(), *(name for side in self.minus or () for name in side)]
+
+    def used(self, rows: Table) -> set[str]:
+        return super().used(rows) | {name for side in self.minus or () for name in side}
+
+    def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
+        first, second = paired(_side(rows, self.first, self.of), _side(rows, self.second, self.of))
+        exact, boolean = _exact(rows, self.of), self.minus is None and _boolean(rows, self.of)
+        if self.minus is not None:
+            third, fourth = paired(*(_side(rows, side, self.of) for side in self.minus))
+            if len(third) != len(first):
+                raise Undecidable("the two differences differ in their seeds")
+            first, second = first - second, third - fourth
+        yield Contrast(first=first, second=second, region=region, exact=exact, boolean=boolean)
+
+
+@attrs.frozen(kw_only=True)
+class Ratio(_Kind):
+    """A column in one configuration over the same column in another, paired by seed, in logarithms."""
+
+    of: str = field(doc="column")
+    numerator: Where = field(doc="rows above the line")
+    denominator: Where = field(doc="rows below the line")
+
+    sides: ClassVar[tuple[str, ...]] = ("numerator", "denominator")
+
+    def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
+        first, second = paired(_side(rows, self.numerator, self.of), _side(rows, self.denominator, self.of))
+        yield Contrast(first=first, second=second, region=region, scale="ratio", exact=_exact(rows, self.of))
+
+
+@attrs.frozen(kw_only=True)
+class Order(_Kind):
+    """One configuration lies below another, paired by seed; infinite values are steps never reached (log-rank)."""
+
+    of: str = field(doc="column")
+    lower: Where = field(doc="rows that lie below")
+    higher: Where = field(doc="rows that lie above")
+
+    sides: ClassVar[tuple[str, ...]] = ("lower", "higher")
+
+    def validate(self, region: Region | None) -> None:
+        if region is not None:
+            raise ValueError("an order needs no above, below or within")
+
+    def contrasts(self, rows: Table, region: Region | None) -> Iterator[Contrast]:
+        lower, higher = paired(_side(rows, self.lower, self.of), _side(rows, self.higher, self.of))
+        censored = bool(np.isposinf(lower).any() or np.isposinf(higher).any())
+        yield Contrast(
+            first=lower,
+            second=higher,
+            region=Region(high=0.0),
+            scale="censored" if censored else "difference",
+            exact=_exact(rows, self.of),
+            boolean=_boolean(rows, self.of),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Monotone(_Kind):
+    """A column rises (falls) from each point of an axis to the next, paired by seed."""
+
+    of: str = field(doc="column")
+    along: str = field(doc="axis")
+    direction: Literal["increasing", "decreasing"] = field(doc="which way it goes")
+    tolerance: float = field(0.0, "a step may go the wrong way by less than this", ge=0)
+
+    def validate(self, region: Region | None) -> None:
+        if region is not None:
+            raise ValueError("a monotone claim needs no above, below or within")
+
+    def columns(self) -> list[str]:
+        return [self.of, self.along]
+
+    def used(self, rows: Table) -> set[str]:
+        return {self.along}
+
+    def contrasts(self, rows: Table, region: Region | None) -> Iterator[Contrast]:
+        x, values = curve(rows, self.of, self.along)
+        rising = self.direction == "increasing"
+        wanted = Region(low=0.0 - self.tolerance) if rising else Region(high=self.tolerance)
+        for i in range(len(x) - 1):
+            label = f"{self.along.rpartition('.')[2]} {x[i]:g} to {x[i + 1]:g}"
+            yield Contrast(
+                first=values[:, i + 1],
+                second=values[:, i],
+                region=wanted,
+                exact=_exact(rows, self.of),
+                boolean=self.tolerance == 0 and _boolean(rows, self.of),
+                label=label,
+            )
+
+
+@attrs.frozen(kw_only=True)
+class Agreement(_Kind):
+    """A measured column equals a predicted one within a tolerance: an equivalence test, the interval lies inside it."""
+
+    of: str = field(doc="measured column; with `minus`, its paired difference from the rows named there")
+    theory: str = field(doc="predicted column")
+    relative: float | None = field(None, "tolerance as a fraction of the prediction", gt=0)
+    absolute: float | None = field(None, "tolerance in the units of the column", gt=0)
+    minus: Where | None = field(None, "rows whose values are subtracted first, paired by seed")
+
+    sides: ClassVar[tuple[str, ...]] = ("minus",)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.relative is None) == (self.absolute is None):
+            raise ValueError("give the tolerance: either relative or absolute")
+
+    def validate(self, region: Region | None) -> None:
+        if region is not None:
+            raise ValueError("an agreement has its own tolerance; above, below and within do not go with it")
+
+    def columns(self) -> list[str]:
+        return [self.of, self.theory, *(self.minus or {})]
+
+    def contrasts(self, rows: Table, region: Region | None) -> Iterator[Contrast]:
+        baseline = _side(rows, self.minus, self.of) if self.minus else None
+        if self.minus:
+            rest = np.ones(len(rows), dtype=bool)
+            for name, wanted in self.minus.items():
+                rest &= ~matches(rows.column(name), wanted)
+            rows = rows.take(rest)
+        measured, predicted = paired(by_seed(rows, self.of), by_seed(rows, self.theory))
+        if baseline is not None:
+            measured, subtracted = paired(dict(zip(rows.columns["seed"], measured, strict=True)), baseline)
+            measured = measured - subtracted
+        if self.absolute is not None:
+            first, wanted = measured - predicted, Region(-self.absolute, self.absolute)
+        else:
+            if (predicted == 0).any():
+                raise Undecidable(f"{self.theory} is 0 here: a relative tolerance has no meaning")
+            assert self.relative is not None
+            first, wanted = measured / predicted, Region(1 - self.relative, 1 + self.relative)
+        yield Contrast(first=first, region=wanted, exact=_exact(rows, self.of, self.theory))
+
+
+@attrs.frozen(kw_only=True)
+class Location(_Kind):
+    """Where along an axis the mean curve has its optimum, or crosses a level."""
+
+    of: str = field(doc="column")
+    along: str = field(doc="axis")
+    at: Literal["maximum", "minimum", "crossing"] = field(doc="what is located")
+    level: float | None = field(None, "the level that is crossed")
+    minus: Where | None = field(None, "rows whose values are subtracted first, paired by seed and axis")
+
+    sides: ClassVar[tuple[str, ...]] = ("minus",)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.at == "crossing") != (self.level is not None):
+            raise ValueError("`level` goes with at = 'crossing', and only with it")
+
+    def columns(self) -> list[str]:
+        return [self.of, self.along, *(self.minus or {})]
+
+    def used(self, rows: Table) -> set[str]:
+        return {self.along, *(self.minus or {})}
+
+    def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
+        if self.minus:
+            rest = np.ones(len(rows), dtype=bool)
+            for name, wanted in self.minus.items():
+                rest &= ~matches(rows.column(name), wanted)
+            x, values = curve(rows.take(rest), self.of, self.along)
+            _, baseline = curve(rows.where(self.minus), self.of, self.along)
+            if baseline.shape != values.shape:
+                raise Undecidable("the subtracted rows differ in their seeds or points")
+            values = values - baseline
+        else:
+            x, values = curve(rows, self.of, self.along)
+        if self.at == "crossing":
+            assert self.level is not None
+            found = locations.crossing_interval(x, values, self.level, not self.minus and _boolean(rows, self.of))
+        elif _exact(rows, self.of):
+            best = np.argmax(values[0]) if self.at == "maximum" else np.argmin(values[0])
+            found = Interval(float(x[best]), float(x[best]), float(x[best]), len(values), "exact")
+        else:
+            found = self._optimum(x, values, not self.minus and _boolean(rows, self.of))
+        yield Contrast(first=values.mean(axis=0), region=region, interval=found)
+
+    def _optimum(self, x: np.ndarray, values: np.ndarray, boolean: bool) -> Interval:
+        """The hull of the points that can't be excluded as the optimum of the mean curve."""
+        mean = values.mean(axis=0)
+        best = float(x[np.argmax(mean) if self.at == "maximum" else np.argmin(mean)])
+        if len(values) < 3:
+            return Interval(best, -math.inf, math.inf, len(values), "set of possible optima", "fewer than 3 seeds")
+        possible = x[locations.optimum_set(values, self.at, boolean)]
+        return Interval(best, float(possible.min()), float(possible.max()), len(values), "set of possible optima")

@@ -1,0 +1,314 @@
+"""The claims engine: at the boundary of its region a claim holds in at most 2.5 % of studies, whatever its kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kempeframe.claims import Claim, Verdict, decide_claim
+from kempeframe.registry import Registry
+from kempeframe.structure import Context, structure
+from kempeframe.table import Table
+
+SEEDS = (3, 6, 20)
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+NOISE: dict[str, Draw] = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "heavy tails": lambda rng, shape: rng.standard_t(2, shape),
+    "ties": lambda rng, shape: np.round(rng.standard_normal(shape)),
+}
+
+
+def claim(**fields: Any) -> Claim:
+    """A claim as a spec's table would give it."""
+    context = Context(Registry())
+    made = structure({"statement": "s", **fields}, Claim, context)
+    assert made is not None, context.problems
+    return made
+
+
+def table(values: np.ndarray, exact: bool = False, **columns: list[Any]) -> Table:
+    """Rows of values (points, seeds) along the axis x = 0, 1, ..."""
+    points, seeds = values.shape
+    rows: dict[str, list[Any]] = {
+        "x": [x for x in range(points) for _ in range(seeds)],
+        "seed": [s for _ in range(points) for s in range(seeds)],
+        "status": ["done"] * (points * seeds),
+        "y": values.ravel().tolist(),
+    }
+    return Table({**rows, **columns}, axes=["x"], exact=frozenset({"y"}) if exact else frozenset())
+
+
+def share(made: Claim, draw: Callable[[np.random.Generator], Table], decision: str, replications: int) -> float:
+    rng = np.random.default_rng(7)
+    return float(np.mean([decide_claim(made, draw(rng)).decision == decision for _ in range(replications)]))
+
+
+def bound(replications: int) -> float:
+    """2.5 % and three Monte-Carlo standard errors."""
+    return 0.025 + 3 * math.sqrt(0.025 * 0.975 / replications)
+
+
+# Each kind: its claim, and for a shift of the truth (0: at the boundary, > 0: inside) the means of the points.
+KINDS: dict[str, tuple[dict[str, Any], Callable[[float], list[float]]]] = {
+    "threshold": ({"threshold": {"of": "y"}, "above": 0.0}, lambda t: [t]),
+    "difference": (
+        {"difference": {"of": "y", "first": {"x": 1}, "second": {"x": 0}}, "below": 0.0},
+        lambda t: [t, 0.0],
+    ),
+    "order": ({"order": {"of": "y", "lower": {"x": 0}, "higher": {"x": 1}}}, lambda t: [0.0, t]),
+    "monotone": (
+        {"monotone": {"of": "y", "along": "x", "direction": "increasing"}},
+        lambda t: [-4.0, 0.0, t, 4.0 + t],
+    ),
+    "slope": (
+        {"slope": {"of": "y", "against": "x", "scale": "linear"}, "above": 0.0},
+        lambda t: [0.0, t / 2, t, 1.5 * t],
+    ),
+    "agreement": (
+        {"agreement": {"of": "y", "theory": "theory", "absolute": 3.0}},
+        lambda t: [3.0 - t],
+    ),
+    "optimum": (
+        {"location": {"of": "y", "along": "x", "at": "maximum"}, "below": 1.5},
+        lambda t: [-3.0, t, -1.0 + t / 2, 0.0],
+    ),
+    "crossing": (
+        {"location": {"of": "y", "along": "x", "at": "crossing", "level": 0.0}, "above": 1.0},
+        lambda t: [-4.0 - t, -t, 4.0 - t, 8.0 - t],
+    ),
+}
+
+
+def drawn(kind: str, noise: str, n: int, inside: float) -> Callable[[np.random.Generator], Table]:
+    means = np.array(KINDS[kind][1](inside))[:, None]
+
+    def draw(rng: np.random.Generator) -> Table:
+        values = means + NOISE[noise](rng, (len(means), n))
+        rows = table(values)
+        rows.columns["theory"] = [0.0] * len(rows)
+        return rows
+
+    return draw
+
+
+@pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.parametrize("noise", NOISE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_the_boundary_it_holds_in_at_most_2_5_percent(kind: str, noise: str, n: int) -> None:
+    replications = 500
+    found = share(claim(**KINDS[kind][0]), drawn(kind, noise, n, 0.0), "holds", replications)
+    assert found <= bound(replications)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.parametrize("noise", NOISE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_the_boundary_closely(kind: str, noise: str, n: int) -> None:
+    replications = 5000
+    found = share(claim(**KINDS[kind][0]), drawn(kind, noise, n, 0.0), "holds", replications)
+    assert found <= bound(replications)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_well_inside_it_holds_and_well_outside_it_fails(kind: str) -> None:
+    made = claim(**KINDS[kind][0])
+    assert share(made, drawn(kind, "normal", 20, 2.0), "holds", 60) > 0.8
+    if kind != "optimum":  # there the shift is not symmetric
+        assert share(made, drawn(kind, "normal", 20, -2.0), "fails", 60) > 0.8
+    assert share(made, drawn(kind, "normal", 20, -2.0), "holds", 60) == 0
+
+
+@pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.parametrize("spread", [0.3, 1.0])
+def test_a_ratio_at_the_boundary(n: int, spread: float) -> None:
+    made = claim(ratio={"of": "y", "numerator": {"x": 1}, "denominator": {"x": 0}}, above=2.0)
+    for name, noise in NOISE.items():
+        if name == "ties":
+            continue
+
+        def draw(rng: np.random.Generator, noise: Draw = noise) -> Table:
+            return table(np.array([[1.0], [2.0]]) * np.exp(spread * noise(rng, (2, n))))
+
+        assert share(made, draw, "holds", 500) <= bound(500)
+    assert share(made, lambda rng: table(np.array([[1.0], [9.0]]) * np.exp(0.3 * rng.standard_normal((2, 20)))), "holds", 40) > 0.9
+
+
+@pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.parametrize("p", [0.02, 0.1, 0.5, 0.9, 0.98])
+def test_booleans_at_the_boundary(n: int, p: float) -> None:
+    rate = claim(threshold={"of": "y"}, above=p)
+    assert share(rate, lambda rng: table(rng.random((1, n)) < p), "holds", 600) <= bound(600)
+    better = claim(order={"of": "y", "lower": {"x": 0}, "higher": {"x": 1}})
+    assert share(better, lambda rng: table(rng.random((2, n)) < p), "holds", 600) <= bound(600)
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_censored_steps_at_the_boundary(n: int) -> None:
+    made = claim(order={"of": "y", "lower": {"x": 0}, "higher": {"x": 1}})
+
+    def draw(rng: np.random.Generator, slower: float = 1.0) -> Table:
+        steps = rng.exponential(1.0, (2, n)) * np.array([[1.0], [slower]])
+        return table(np.where(steps > 1.5, np.inf, steps))
+
+    assert share(made, draw, "holds", 500) <= bound(500)
+    if n == 20:
+        assert share(made, lambda rng: draw(rng, 8.0), "holds", 60) > 0.8
+        assert "log-rank" in decide_claim(made, draw(np.random.default_rng(0), 8.0)).parts[0].interval.method
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_the_median_at_the_boundary_whatever_the_skew(n: int) -> None:
+    made = claim(threshold={"of": "y"}, below=1.0, statistic="median")
+    assert share(made, lambda rng: table(np.exp(2 * rng.standard_normal((1, n)))), "holds", 500) <= bound(500)
+    assert share(made, lambda rng: table(0.2 * np.exp(rng.standard_normal((1, 20)))), "holds", 60) > 0.8
+
+
+# --- what a claim is about ------------------------------------------------------------------------------------
+
+
+def verdict(made: Claim, rows: Table) -> Verdict:
+    return decide_claim(made, rows)
+
+
+def test_pairing_by_seed_cancels_what_seeds_share() -> None:
+    rng = np.random.default_rng(0)
+    common = 10 * rng.standard_normal((1, 10))
+    rows = table(np.array([[0.0], [0.5]]) + common + 0.1 * rng.standard_normal((2, 10)))
+    assert verdict(claim(order={"of": "y", "lower": {"x": 0}, "higher": {"x": 1}}), rows).decision == "holds"
+
+
+def two_settings(means: dict[str, float], n: int = 10) -> Table:
+    rng = np.random.default_rng(1)
+    rows = table(np.concatenate([m + rng.standard_normal((1, n)) for m in means.values()]))
+    rows.columns["setting"] = [name for name in means for _ in range(n)]
+    return Table(rows.columns, axes=["setting"])
+
+
+def test_every_free_configuration_must_hold() -> None:
+    made = claim(threshold={"of": "y"}, above=0.0)
+    assert verdict(made, two_settings({"a": 5.0, "b": 5.0})).decision == "holds"
+    assert verdict(made, two_settings({"a": 5.0, "b": 0.0})).decision == "undecided"
+    found = verdict(made, two_settings({"a": 5.0, "b": -5.0}))
+    assert found.decision == "fails"
+    assert found.decisive is not None
+    assert found.decisive.label == "setting = b"
+
+
+def test_across_mean_takes_the_mean_over_configurations() -> None:
+    rows = two_settings({"a": 5.0, "b": -1.0})
+    assert verdict(claim(threshold={"of": "y"}, above=0.0), rows).decision == "fails"
+    assert verdict(claim(threshold={"of": "y"}, above=0.0, across="mean"), rows).decision == "holds"
+
+
+def test_where_takes_a_value_a_list_or_a_range() -> None:
+    rows = table(np.arange(5)[:, None] + 0.1 * np.random.default_rng(0).standard_normal((5, 6)))
+    for where in ({"x": 3}, {"x": 3.0}, {"x": [3, 4]}, {"x": {"between": [2.5, 4]}}):
+        assert verdict(claim(threshold={"of": "y", "where": where}, above=2.5), rows).decision == "holds"
+    found = verdict(claim(threshold={"of": "y", "where": {"x": 7}}, above=2.5), rows)
+    assert (found.decision, "no row has x = 7" in found.reason) == ("undecided", True)
+
+
+def test_a_failed_trial_leaves_the_claim_undecided() -> None:
+    rows = table(5 + np.random.default_rng(0).standard_normal((1, 10)))
+    rows.columns["status"][3] = "failed"
+    found = verdict(claim(threshold={"of": "y"}, above=0.0), rows)
+    assert found.decision == "undecided"
+    assert "1 of 10 trials failed" in found.reason
+
+
+def test_a_missing_value_leaves_the_claim_undecided() -> None:
+    rows = table(5 + np.random.default_rng(0).standard_normal((1, 10)))
+    rows.columns["y"][3] = None
+    assert "missing in 1 of 10" in verdict(claim(threshold={"of": "y"}, above=0.0), rows).reason
+
+
+def test_unequal_arms_are_not_comparable() -> None:
+    rows = two_settings({"a": 5.0, "b": 5.0})
+    rows.columns["train"] = [0.9] * 10 + [0.5] * 10
+    made = claim(threshold={"of": "y"}, above=0.0, comparable={"of": "train", "within": 0.1})
+    found = verdict(made, rows)
+    assert (found.decision, found.expected) == ("not comparable", False)
+    assert "differs by 0.4" in found.reason
+
+
+def test_few_seeds_and_no_spread_are_undecided() -> None:
+    made = claim(threshold={"of": "y"}, above=0.0)
+    assert verdict(made, table(np.array([[5.0, 6.0]]))).decision == "undecided"
+    assert verdict(made, table(np.full((1, 10), 5.0))).decision == "undecided"
+
+
+def test_exact_theory_needs_no_spread() -> None:
+    rows = table(np.array([[1.0] * 3, [4.0] * 3, [9.0] * 3]), exact=True)
+    assert verdict(claim(monotone={"of": "y", "along": "x", "direction": "increasing"}), rows).decision == "holds"
+    location = {"of": "y", "along": "x", "at": "maximum"}
+    assert verdict(claim(location=location, above=1.5), rows).decision == "holds"
+    assert verdict(claim(location=location, below=1.5), rows).decision == "fails"
+
+
+def test_seeds_needed_would_decide() -> None:
+    rng = np.random.default_rng(3)
+    made = claim(threshold={"of": "y"}, above=0.0)
+    found = verdict(made, table(0.4 + rng.standard_normal((1, 8))))
+    assert found.decision == "undecided"
+    assert found.seeds_needed is not None
+    assert found.seeds_needed > 8
+
+
+def test_minus_subtracts_seed_by_seed() -> None:
+    rng = np.random.default_rng(0)
+    common = rng.standard_normal((1, 12))
+    rows = table(np.concatenate([common, common + 2.0 + 0.01 * rng.standard_normal((1, 12))]))
+    rows.columns["theory"] = [2.0] * len(rows)
+    made = claim(agreement={"of": "y", "theory": "theory", "relative": 0.05, "minus": {"x": 0}})
+    assert verdict(made, rows).decision == "holds"
+
+
+def test_a_difference_of_differences() -> None:
+    rng = np.random.default_rng(0)
+    values = np.array([[0.0], [1.0], [0.0], [4.0]]) + 0.1 * rng.standard_normal((4, 10))
+    fields = {"of": "y", "first": {"x": 3}, "second": {"x": 2}, "minus": [{"x": 1}, {"x": 0}]}
+    assert verdict(claim(difference=fields, within=[2.5, 3.5]), table(values)).decision == "holds"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "expected exactly one of slope"),
+        ({"threshold": {"of": "y"}, "slope": {"of": "y", "against": "x"}, "above": 1}, "got slope and threshold"),
+        ({"threshold": {"of": "y"}}, "above, below or within"),
+        ({"threshold": {"of": "y"}, "above": 2, "below": 1}, "is empty"),
+        ({"order": {"of": "y", "lower": {"x": 0}, "higher": {"x": 1}}, "above": 1}, "needs no above"),
+        ({"agreement": {"of": "y", "theory": "t"}}, "either relative or absolute"),
+        ({"location": {"of": "y", "along": "x", "at": "crossing"}, "above": 1}, "`level` goes with"),
+    ],
+)
+def test_claims_that_make_no_sense_are_refused(fields: dict[str, Any], message: str) -> None:
+    context = Context(Registry())
+    assert structure({"statement": "s", **fields}, Claim, context) is None
+    assert any(message in text for _, text in context.problems)
+
+
+NUMBERS = st.one_of(st.none(), st.floats(), st.integers(-3, 3), st.booleans(), st.sampled_from(["text", "x"]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    y=st.lists(NUMBERS, min_size=0, max_size=12),
+    x=st.lists(st.one_of(st.integers(0, 3), st.sampled_from(["a", "b"])), min_size=12, max_size=12),
+    seeds=st.lists(st.integers(0, 4), min_size=12, max_size=12),
+    across=st.sampled_from(["each", "mean"]),
+    statistic=st.sampled_from(["mean", "median"]),
+)
+def test_no_table_makes_a_claim_raise(kind: str, y: list[Any], x: list[Any], seeds: list[int], across: str, statistic: str) -> None:
+    n = len(y)
+    rows = Table({"x": x[:n], "seed": seeds[:n], "status": ["done"] * n, "y": y, "theory": y[::-1]}, axes=["x"])
+    assert decide_claim(claim(**KINDS[kind][0], across=across, statistic=statistic), rows).decision

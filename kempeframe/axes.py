@@ -26,12 +26,8 @@ class Point:
     """One point of an axis: what it shows in the table, what it sets, and where it stands in the spec."""
 
     columns: dict[str, Any]
-    changes: tuple[tuple[KeyPath, Any], ...]
+    changes: tuple[tuple[KeyPath, Any, KeyPath], ...]  # what is set, to what, and where that stands
     path: KeyPath
-
-    def of_key(self) -> Point:
-        """The point standing for its whole axis: where a key is wrong, whatever the value. Variants have own keys."""
-        return self if isinstance(self.path[-1], str) else attrs.evolve(self, path=self.path[:-1])
 
 
 @attrs.frozen
@@ -86,7 +82,9 @@ class Axis:
             return Point({self.key: name}, changes, (*self.path, name))
         items = value if len(self.columns) > 1 else [value]
         columns = {name: _plain(item) for name, item in zip(self.columns, items, strict=True)}
-        return Point(columns, tuple(zip(self.targets, items, strict=True)), (*self.path, index))
+        place = (*self.path, index)
+        places = [place] if len(items) == 1 else [(*place, part) for part in range(len(items))]
+        return Point(columns, tuple(zip(self.targets, items, places, strict=True)), place)
 
 
 def _plain(value: Any) -> Any:
@@ -165,13 +163,13 @@ def _variants(key: str, table: dict[str, Any], raw: dict[str, Any]) -> Axis:
         if not isinstance(changes, dict):
             raise _Misplaced(f"expected the changes of variant {name!r}, a table, or a range with `points`", name)
         moves = []
-        for path, value in leaves(base, changes):
+        for path, value, place in leaves(base, changes, ("sweep", key, name)):
             try:
-                moves.append((_checked(path, raw), value))
+                moves.append((_checked(path, raw), value, place))
             except BadPath as error:
-                raise _Misplaced(f"variant {name!r}: {error}", name) from None
+                raise _Misplaced(f"variant {name!r}: {error}", *place[2:]) from None
         values.append((name, tuple(moves)))
-    targets = tuple(dict.fromkeys(path for _, moves in values for path, _ in moves))
+    targets = tuple(dict.fromkeys(path for _, moves in values for path, _, _ in moves))
     return Axis(key, (key,), targets, values, variants=True)
 
 
@@ -205,7 +203,7 @@ def _paths_of(key: str, value: Any, raw: dict[str, Any]) -> Iterator[KeyPath]:
     """What a wrong axis would have set, as far as it can be told."""
     if is_variants(value):
         tables = [changes for changes in value.values() if isinstance(changes, dict)]
-        paths = [path for changes in tables for path, _ in leaves(base_path(key), changes)]
+        paths = [path for changes in tables for path, _, _ in leaves(base_path(key), changes)]
     else:
         paths = [split(name.strip()) for name in key.split(",")]
     for path in paths:

@@ -27,6 +27,7 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
     "min": min,
     "sqrt": math.sqrt,
 }
+DEEPEST = 200  # operations inside each other
 SEVERAL = ("max", "min")  # functions of two or more numbers; the others take one
 
 
@@ -47,18 +48,20 @@ class Expression:
         except (SyntaxError, RecursionError, MemoryError):
             raise ValueError(f"{text[:60]!r} is no formula") from None
 
-    def _columns(self, node: ast.AST) -> list[str]:
+    def _columns(self, node: ast.AST, depth: int = 0) -> list[str]:
+        if depth > DEEPEST:
+            raise RecursionError
         if isinstance(node, ast.Constant) and type(node.value) in (int, float):
             return []
         if isinstance(node, (ast.Name, ast.Attribute)):
             return [_dotted(node)]
         if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-            return self._columns(node.left) + self._columns(node.right)
+            return self._columns(node.left, depth + 1) + self._columns(node.right, depth + 1)
         if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
-            return self._columns(node.operand)
+            return self._columns(node.operand, depth + 1)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             _check_call(node.func.id, len(node.args))
-            return [name for argument in node.args for name in self._columns(argument)]
+            return [name for argument in node.args for name in self._columns(argument, depth + 1)]
         raise ValueError(
             f"{ast.unparse(node)!r} is not allowed in a formula: numbers, columns, + - * / ** and functions are"
         )

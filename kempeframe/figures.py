@@ -209,10 +209,13 @@ def _panel(
             linewidth=1.6,
             elinewidth=1.2,
         )
-        if one.theory is not None and not curves:
+        if one.theory is not None and not curves and figure.theory != figure.x:
             panel.plot(one.x, one.theory, "--", color=colours[one.hue], linewidth=1.6)
     for curve in curves:
         panel.plot(curve.x, curve.y, "-" if exact else "--", color=colours.get(curve.hue, "#666666"), linewidth=1.6, zorder=1.5)
+    if figure.theory == figure.x and series:  # theory against itself: the diagonal on which points should lie
+        ends = [min(s.x.min() for s in series), max(s.x.max() for s in series)]
+        panel.plot(ends, ends, "--", color="#888888", linewidth=1.4, zorder=1)
     for level in figure.levels:
         panel.axhline(level, linestyle=":", color="#666666", linewidth=1)
     for place in figure.verticals:

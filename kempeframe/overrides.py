@@ -85,15 +85,19 @@ def with_value(raw: Any, path: Sequence[str | int], value: Any) -> Any:
     return {**raw, str(head): with_value(raw.get(str(head)), rest, value)}
 
 
-def leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """A table of changes as single ones. One with `use` is a change itself: a whole component takes another's place."""
+def leaves(path: tuple[str, ...], value: Any, place: KeyPath = ()) -> Iterator[tuple[tuple[str, ...], Any, KeyPath]]:
+    """A table of changes as single ones: (path, value, where it stands, below the place of the table).
+
+    One with `use` is a change itself: a whole component takes another's place.
+    """
     whole = path and (path[0] not in (*SECTIONS, "sweep", "columns") or (path[0] in ("sweep", "columns") and path[1:]))
     if not isinstance(value, dict) or "use" in value or whole:
-        yield path, value
+        yield path, value, place
         return
     for key, item in value.items():
         # Below [smoke.sweep] a key is an axis as it stands, below a section it may be dotted.
-        yield from leaves((*path, *((key,) if path[:1] in (("sweep",), ("columns",)) else split(key))), item)
+        below = (key,) if path[:1] in (("sweep",), ("columns",)) else split(key)
+        yield from leaves((*path, *below), item, (*place, key))
 
 
 def parse_assignment(text: str) -> tuple[tuple[str, ...], Any]:
@@ -149,7 +153,7 @@ def _without(changes: Any, base: tuple[str, ...], target: KeyPath, raw: Mapping[
     if not isinstance(changes, dict):
         return changes
     single = list(leaves(base, changes))
-    kept = [(path, value) for path, value in single if not _is_at(path, target, raw, ".".join(path))]
+    kept = [(path, value) for path, value, _ in single if not _is_at(path, target, raw, ".".join(path))]
     if len(kept) == len(single):
         return changes
     return {".".join(path[len(base) :]): value for path, value in kept}

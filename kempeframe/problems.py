@@ -21,7 +21,7 @@ class Problem:
 
     def __str__(self) -> str:
         head = f"{self.place}  {self.key}" if self.key else self.place
-        return f"{head}\n    {self.message}"
+        return f"{_printable(head)}\n    {_printable(self.message)}"
 
 
 class SpecError(Exception):
@@ -35,6 +35,11 @@ class SpecError(Exception):
 
     def __reduce__(self) -> Any:
         return type(self), (self.source, self.problems)
+
+
+def _printable(text: str) -> str:
+    """One line, without what would move a terminal's cursor or colour it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

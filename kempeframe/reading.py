@@ -27,6 +27,7 @@ from kempeframe.overrides import (
 from kempeframe.problems import Problem, SpecError, nearest
 from kempeframe.registry import Registry
 
+LONGEST = 12  # parts of a key that a message shows
 LARGEST_INT = 2**63 - 1  # TOML's own limit
 
 
@@ -75,6 +76,8 @@ def _line(place: str) -> int:
 
 def dotted(path: Sequence[str | int], raw: Mapping[str, Any]) -> str:
     """A path as a message shows it: `evaluator.theory.x`, `claim.3`, `sweep."data.n_train"[2]`."""
+    if len(path) > LONGEST:
+        return f"{dotted(path[:LONGEST], raw)}..."
     text = ""
     for position, key in enumerate(path):
         if isinstance(key, int) and position == 1 and path[0] in LISTS:
@@ -175,9 +178,8 @@ def _apply_smoke(source: Source, known: Sequence[str]) -> None:
         source.problem(("smoke",), "expected a table of overrides, [smoke]; --smoke applies it")
         return
     for key, value in table.items():
-        place = source.place(("smoke", key))
-        for path, item in leaves(split(key), value):
-            _apply(source, path, item, place, known)
+        for path, item, place in leaves(split(key), value, ("smoke", key)):
+            _apply(source, path, item, source.place(place), known)
 
 
 def _apply(source: Source, path: tuple[str, ...], value: Any, place: str, known: Sequence[str]) -> None:

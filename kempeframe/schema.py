@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -66,7 +67,8 @@ def _kind_schema(kind: str, registry: Registry) -> dict[str, Any]:
         schema["properties"] = {"use": {"const": name}, **extra, **schema["properties"]}
         variants.append({**schema, "required": ["use"]})
     # Of a plugin file nothing is known here, nor where a sweep sets `use`.
-    variants.append({"type": "object", "properties": {"use": {"type": "string", "not": {"enum": names}}}})
+    known = {"pattern": rf"^({'|'.join(map(re.escape, registry.plugins))})\."}
+    variants.append({"type": "object", "properties": {"use": {"type": "string", "not": known}}})
     return {"anyOf": variants}
 
 

@@ -55,6 +55,18 @@ class Configuration:
         return value
 
 
+@attrs.frozen
+class Origin:
+    """What a key owes its value to: a point of an axis, and the place in the spec that says so."""
+
+    point: KeyPath
+    place: KeyPath
+
+    def of_key(self) -> Origin:
+        """The place of the key rather than of its value. In a variant, each value has a key of its own."""
+        return self if isinstance(self.point[-1], str) else Origin(self.point, self.point[:-1])
+
+
 @attrs.frozen(eq=False)
 class Trial:
     """A configuration and one seed: one row of the table."""
@@ -70,10 +82,10 @@ class Expansion:
         self.source = source
         self.axes = axes
         self.contexts: dict[str, Context] = {}
-        self.moved: dict[KeyPath, Point] = {}  # of the configuration at hand: key -> the point that set it
-        self.set_by: dict[KeyPath, Point] = {}  # of all so far
+        self.moved: dict[KeyPath, Origin] = {}  # of the configuration at hand: what the axes set
+        self.set_by: dict[KeyPath, Origin] = {}  # of all so far
         self.failed: set[KeyPath] = set()  # parts that could not be structured somewhere: ("evaluator", 1)
-        self.whole: dict[tuple[KeyPath, str], dict[KeyPath, Point]] = {}  # problems of a table with swept keys
+        self.whole: dict[tuple[KeyPath, str], dict[KeyPath, Origin]] = {}  # problems of a table with swept keys
         members = source.raw.get("evaluator")
         names = [member_name(m) if isinstance(m, dict) else "" for m in (members if isinstance(members, list) else [])]
         self.names = dict(enumerate(names))
@@ -90,7 +102,7 @@ class Expansion:
             if configuration is not None:
                 made.setdefault(tuple(map(repr, configuration.axes.values())), configuration)
         for path, message in unknown_keys(self.first):
-            self._problem(path, message, {key: point.of_key() for key, point in self.set_by.items()})
+            self._problem(path, message, {key: origin.of_key() for key, origin in self.set_by.items()})
         self._say_whole_problems()
         return list(made.values())
 
@@ -107,13 +119,13 @@ class Expansion:
         raw: dict[str, Any] = self.source.raw
         self.moved = {}
         for point in points:
-            for path, value in point.changes:
+            for path, value, place in point.changes:
                 try:
                     raw = with_value(raw, path, value)
                 except BadPath as error:
-                    self.source.problem(point.path, str(error))
+                    self.source.problem(place, str(error))
                     return None
-                self.moved[path] = point
+                self.moved[path] = Origin(point.path, place)
         self.set_by = self.moved | self.set_by
         context = self._context(raw.get("fit", {}))
         parts = {kind: self._structure(raw[kind], base, context, kind) for kind, base in PARTS.items() if kind in raw}
@@ -166,25 +178,25 @@ class Expansion:
         context.problems.clear()
         return value
 
-    def _problem(self, path: KeyPath, message: str, moved: Mapping[KeyPath, Point]) -> None:
+    def _problem(self, path: KeyPath, message: str, moved: Mapping[KeyPath, Origin]) -> None:
         """A problem is shown where its cause stands: where an axis set the key, at the axis."""
         for length in range(len(path), 0, -1):
             if path[:length] in moved:
-                self.source.problem(moved[path[:length]].path, message)
+                self.source.problem(moved[path[:length]].place, message)
                 return
-        below = [point for key, point in moved.items() if key[: len(path)] == path]
+        below = [origin for key, origin in moved.items() if key[: len(path)] == path]
         if below:
-            self.whole.setdefault((path, message), {})[below[-1].path] = below[-1]
+            self.whole.setdefault((path, message), {})[below[-1].point] = below[-1]
         else:
             self.source.problem(path, message)
 
     def _say_whole_problems(self) -> None:
         """A problem of a table as a whole that not every point of an axis has, is that axis' doing."""
-        for (path, message), points in self.whole.items():
-            point = next(iter(points.values()))
-            axis = next(axis for axis in self.axes if axis.path == point.path[:2])
-            every = len(points) == len(axis) and len(axis) > 1
-            self.source.problem(path if every else point.path, message)
+        for (path, message), origins in self.whole.items():
+            origin = next(iter(origins.values()))
+            axis = next(axis for axis in self.axes if axis.path == origin.point[:2])
+            every = len(origins) == len(axis) and len(axis) > 1
+            self.source.problem(path if every else origin.place, message)
 
 
 def _field_names(cls: type) -> frozenset[str]:

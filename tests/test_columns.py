@@ -39,7 +39,7 @@ def test_the_columns_of_a_formula() -> None:
     assert Expression("log(data.size) * a / theory.x + a").names == ["a", "data.size", "theory.x"]
 
 
-@pytest.mark.parametrize("text", ["a / 0", "log(0)", "sqrt(-1)", "(-1) ** 0.5", "exp(1e6)", "9 ** 9 ** 9", "a % 2"[:1] + " / 0"])
+@pytest.mark.parametrize("text", ["a / 0", "log(0)", "sqrt(-1)", "(-1) ** 0.5", "exp(1e6)", "9 ** 9 ** 9"])
 def test_arithmetic_without_a_value_gives_nan(text: str) -> None:
     assert math.isnan(Expression(text)(ROW) or 0.0)
 
@@ -58,8 +58,9 @@ def test_a_missing_column_gives_none(text: str) -> None:
         ("(" * 10_000, "is no formula"),
         ("-" * 100_000 + "1", "is no formula"),
         ("a" + "+a" * 20_000, "is no formula"),
-        ("a\0", ""),
-        ("1" * 5000, ""),
+        ("a" + "+a" * 300, "is no formula"),
+        ("a\0", "null bytes|no formula"),
+        ("1" * 5000, "no formula"),
         ("a % 2", "not allowed in a formula"),
         ("a if b else c", "not allowed in a formula"),
         ("[a]", "not allowed in a formula"),

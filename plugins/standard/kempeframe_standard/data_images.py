@@ -38,9 +38,6 @@ class HubImages(Data):
         (), "labels to keep, renumbered from 0 in this order; none given: all", ge=0
     )
     dtype: Literal["float32", "float64"] = field("float32", "of the inputs")
-    pool_size: int = field(
-        0, "images that the training part must have (0: any); a mirror may hold fewer than the hub", ge=0
-    )
 
     def __attrs_post_init__(self) -> None:
         if not NAME.fullmatch(self.dataset):
@@ -55,9 +52,6 @@ class HubImages(Data):
 
         images = load_images(self.dataset, "train")
         kept = self._kept(images)
-        if self.pool_size and len(images.labels) != self.pool_size:
-            found = len(images.labels)
-            raise ValueError(f"{self.dataset}: the training part has {found} images, not {self.pool_size}")
         if self.skip + self.n_train > len(kept):
             asked = f"skip + n_train = {self.skip + self.n_train}"
             raise ValueError(f"{self.dataset}: {asked}, there are {len(kept)} images in the training part")

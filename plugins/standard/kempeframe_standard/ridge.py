@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -33,7 +34,7 @@ class System:
 def solve_stack(jobs: Sequence[FitJob]) -> Iterator[tuple[int, Snapshot]]:
     """Solve every job; jobs that share a task must be neighbours (they share its system)."""
     waiting: list[System] = []
-    for system in _systems(jobs):
+    for system in _systems(jobs, _Designs()):
         if waiting and (_shape(system) != _shape(waiting[0]) or _size(waiting) + system.matrix.nbytes > CHUNK_BYTES):
             yield from _solve(waiting, jobs)
             waiting = []
@@ -42,13 +43,37 @@ def solve_stack(jobs: Sequence[FitJob]) -> Iterator[tuple[int, Snapshot]]:
         yield from _solve(waiting, jobs)
 
 
-def _systems(jobs: Sequence[FitJob]) -> Iterator[System]:
+class _Designs:
+    """Features and matrices of the last few inputs: other labels of the same inputs need only another right side."""
+
+    KEPT = 8
+
+    def __init__(self) -> None:
+        self.made: OrderedDict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = OrderedDict()
+
+    def __call__(self, job: FitJob, network: Readout, inputs: Tensor, root: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Weighted features (n, k) and their matrix, (k, k) where n >= k, else (n, n). One stack has one model."""
+        key = (id(inputs), 0 if root is None else id(root), job.run.seed, job.run.root.seed)
+        if root is not None or key not in self.made:
+            features = network.features(inputs.to(job.run.device)).detach().double()
+            features = features if root is None else features * root.to(features)
+            primal = features.shape[0] >= features.shape[1]
+            matrix = features.mT @ features if primal else features @ features.mT
+            if root is not None:
+                return features, matrix
+            self.made[key] = (inputs, features, matrix)  # the inputs too: their id stays theirs
+            if len(self.made) > self.KEPT:
+                self.made.popitem(last=False)
+        return self.made[key][1:]
+
+
+def _systems(jobs: Sequence[FitJob], designs: _Designs) -> Iterator[System]:
     start = 0
     while start < len(jobs):
         end = start + 1
         while end < len(jobs) and jobs[end].task is jobs[start].task:
             end += 1
-        yield _system(jobs[start], list(range(start, end)))
+        yield _system(jobs[start], list(range(start, end)), designs)
         start = end
 
 
@@ -60,7 +85,7 @@ def _size(systems: Sequence[System]) -> int:
     return sum(system.matrix.nbytes for system in systems)
 
 
-def _system(job: FitJob, indices: list[int]) -> System:
+def _system(job: FitJob, indices: list[int], designs: _Designs) -> System:
     """The linear system of a job, in float64."""
     network, split = job.network, job.task.train
     if not isinstance(network, Readout):
@@ -73,16 +98,16 @@ def _system(job: FitJob, indices: list[int]) -> System:
     batch = split.examples()
     if batch.targets is None:
         raise CannotGive("ridge needs targets")
-    features = network.features(batch.inputs.to(job.run.device)).detach().double()
+    root = None if batch.weights is None else batch.weights.double().sqrt()[:, None]
+    features, matrix = designs(job, network, batch.inputs, root)
     targets = centred_targets(batch.targets, job.task.classes).to(features)
     job.task.release("train")
-    if batch.weights is not None:
-        root = batch.weights.to(features).sqrt()[:, None]
-        features, targets = features * root, targets * root
+    if root is not None:
+        targets = targets * root.to(targets)
     count = len(features)
     if count >= features.shape[1]:
-        return System(features.mT @ features, features.mT @ targets, count, None, indices)
-    return System(features @ features.mT, targets, count, features, indices)
+        return System(matrix, features.mT @ targets, count, None, indices)
+    return System(matrix, targets, count, features, indices)
 
 
 def _solve(systems: list[System], jobs: Sequence[FitJob]) -> Iterator[tuple[int, Snapshot]]:
@@ -106,32 +131,45 @@ def _penalty(job: FitJob) -> float:
     return float(job.optimizer.penalty)  # type: ignore[attr-defined]
 
 
-def _by_cholesky(systems: list[System], penalties: list[float]) -> Tensor:
-    """(systems, k, outputs). One penalty each: factorise once, solve once."""
-    matrix = torch.stack([system.matrix for system in systems])
-    loads = torch.tensor([s.count * p for s, p in zip(systems, penalties, strict=True)], dtype=torch.float64)
+def _by_cholesky(systems: list[System], penalties: list[float]) -> list[Tensor]:
+    """A solution (k, outputs) for each. One penalty each: every distinct matrix is factorised once."""
+    distinct: dict[tuple[int, float], int] = {}
+    number = [
+        distinct.setdefault((id(s.matrix), s.count * p), len(distinct)) for s, p in zip(systems, penalties, strict=True)
+    ]
+    first = [number.index(i) for i in range(len(distinct))]
+    matrix = torch.stack([systems[i].matrix for i in first])
+    loads = torch.tensor([systems[i].count * penalties[i] for i in first], dtype=torch.float64)
     matrix.diagonal(dim1=1, dim2=2).add_(loads.to(matrix.device)[:, None])
-    right = torch.stack([system.right for system in systems])
     factor, info = torch.linalg.cholesky_ex(matrix)
-    solution = torch.cholesky_solve(right, factor)
-    for i in info.nonzero().flatten().tolist():  # not positive definite to working precision
-        solution[i] = _by_eigenvectors([systems[i]], [[penalties[i]]])[0][0]
-    return solution
+    sound = (info == 0).tolist()
+    if len(distinct) == len(systems) and all(sound):
+        return list(_substitute(factor, torch.stack([system.right for system in systems])))
+    return [
+        _substitute(factor[i], system.right)
+        if sound[i]  # else it is not positive definite to working precision
+        else _by_eigenvectors([system], [[penalty]])[0][0]
+        for system, penalty, i in zip(systems, penalties, number, strict=True)
+    ]
+
+
+def _substitute(factor: Tensor, right: Tensor) -> Tensor:
+    """(L L')^-1 right. Not cholesky_solve: on small matrices its last bits depend on where in a batch they lie."""
+    forward = torch.linalg.solve_triangular(factor, right, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, forward, upper=True)
 
 
 def _by_eigenvectors(systems: list[System], penalties: list[list[float]]) -> list[list[Tensor]]:
     """Solutions for every penalty of every system. Eigenvalues that are rounding count as 0: minimum norm."""
-    values, vectors = torch.linalg.eigh(torch.stack([system.matrix for system in systems]))
-    rotated = vectors.mT @ torch.stack([system.right for system in systems])
-    floor = values[:, -1:] * values.shape[1] * torch.finfo(values.dtype).eps
-    values = torch.where(values > floor, values, 0.0)
     solutions = []
-    for i, system in enumerate(systems):
-        loads = system.count * torch.tensor(penalties[i], dtype=values.dtype, device=values.device)[:, None]
-        total = values[i] + loads
+    for system, loads in zip(systems, penalties, strict=True):
+        values, vectors = torch.linalg.eigh(system.matrix)
+        floor = values[-1] * len(values) * torch.finfo(values.dtype).eps
+        values = torch.where(values > floor, values, 0.0)
+        total = values + system.count * torch.tensor(loads, dtype=values.dtype, device=values.device)[:, None]
         inverse = torch.where(total > 0, 1 / torch.where(total > 0, total, 1.0), 0.0)  # (penalties, k)
-        scaled = inverse[:, :, None] * rotated[i]  # (penalties, k, outputs)
-        solutions.append(list(vectors[i] @ scaled))
+        scaled = inverse[:, :, None] * (vectors.mT @ system.right)  # (penalties, k, outputs)
+        solutions.append(list(vectors @ scaled))
     return solutions
 
 

@@ -1,12 +1,12 @@
 """Plugin `strong_collapse`: Dohmatob, Feng, Subramonian, Kempe, "Strong Model Collapse", arXiv:2410.04840."""
 
 from kempeframe import hookimpl
-from kempeframe_strong_collapse import data, data_iterative, evaluators, models
+from kempeframe_strong_collapse import data, data_iterative, data_labels, evaluators, evaluators_real, models
 
 
 @hookimpl
 def kempeframe_data():  # type: ignore[no-untyped-def]
-    return [data.GaussianMixture, data_iterative.IterativeMixture]
+    return [data.GaussianMixture, data_iterative.IterativeMixture, data_labels.SyntheticLabels]
 
 
 @hookimpl
@@ -22,4 +22,6 @@ def kempeframe_evaluator():  # type: ignore[no-untyped-def]
         evaluators.IterativeTheory,
         evaluators.OptimalWeight,
         evaluators.OptimalPenalty,
+        evaluators_real.PopulationRisk,
+        evaluators_real.RealTheory,
     ]

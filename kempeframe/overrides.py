@@ -88,10 +88,10 @@ def with_value(raw: Any, path: Sequence[str | int], value: Any) -> Any:
 def leaves(path: tuple[str, ...], value: Any, place: KeyPath = ()) -> Iterator[tuple[tuple[str, ...], Any, KeyPath]]:
     """A table of changes as single ones: (path, value, where it stands, below the place of the table).
 
-    One with `use` is a change itself: a whole component takes another's place.
+    One with `use` is a change itself: a whole component takes another's place. The spec as a whole is no component.
     """
     whole = path and (path[0] not in (*SECTIONS, "sweep", "columns") or (path[0] in ("sweep", "columns") and path[1:]))
-    if not isinstance(value, dict) or "use" in value or whole:
+    if not isinstance(value, dict) or whole or (path and "use" in value):
         yield path, value, place
         return
     for key, item in value.items():

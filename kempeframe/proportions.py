@@ -78,22 +78,26 @@ def _least_difference(psi: Array, first_in: npt.NDArray[np.int64], alpha: float)
 
 def _smallest_as_favourable(only_first: int, only_second: int, n: int, alpha: float) -> npt.NDArray[np.int64]:
     """(n + 1,): for each number m of discordant pairs the least a with (a, m - a) as favourable as was seen."""
-    low, high = clopper_pearson(np.arange(n + 1), n, alpha)
+    score = _newcombe(n, alpha)
     m, a = np.arange(n + 1)[:, None], np.arange(n + 1)[None, :]
-    b = np.maximum(m - a, 0)
-    score = _newcombe(a, b, n, low, high)
-    seen = score[only_first + only_second, only_first]
-    inside = (a <= m) & (score >= seen - 1e-12)
+    by_pairs = np.where(a <= m, score[a, np.maximum(m - a, 0)], -np.inf)
+    inside = by_pairs >= score[only_first, only_second] - 1e-12
     return np.where(inside.any(axis=1), inside.argmax(axis=1), n + 1)
 
 
-def _newcombe(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], n: int, low: Array, high: Array) -> Array:
-    """Newcombe's square-and-add lower limit of (a - b) / n, a and b two cells of one multinomial."""
+def _newcombe(n: int, alpha: float) -> Array:
+    """(n + 1, n + 1): Newcombe's square-and-add lower limit of (a - b) / n, a and b two cells of one multinomial."""
+    low, high = clopper_pearson(np.arange(n + 1), n, alpha)
+    a, b = np.arange(n + 1)[:, None], np.arange(n + 1)[None, :]
     p, q = a / n, b / n
     rest = (1 - p) * (1 - q)
     correlation = -np.sqrt(np.minimum(p * q / np.where(rest > 0, rest, 1), 1))
     below, above = p - low[a], high[b] - q
-    return p - q - np.sqrt(below**2 + above**2 - 2 * correlation * below * above)
+    limit = p - q - np.sqrt(below**2 + above**2 - 2 * correlation * below * above)
+    limit = np.where(a + b <= n, limit, -np.inf)
+    # it may fall where a rises, by a little: no order that a reader would accept
+    limit = np.maximum.accumulate(limit, axis=0)
+    return np.asarray(np.maximum.accumulate(limit[:, ::-1], axis=1)[:, ::-1])
 
 
 def _binomial(n: int, p: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What all tests of the core share: a store of their own, hypothesis' profiles, and the example plugin beside a spec."""
+"""What all tests of the core share: a store of their own, hypothesis' profiles, the example plugin beside a spec."""
 
 from __future__ import annotations
 

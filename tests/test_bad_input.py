@@ -57,18 +57,33 @@ SIZE = "size = 20"
 CASES: dict[str, tuple[str, list[str]]] = {
     # name: (spec, what the message holds; "LINE KEY | MESSAGE" for a problem)
     "unknown top-level key": ("sweeps = 1\n" + BASE, ["1 sweeps | unknown key 'sweeps'; did you mean 'sweep'?"]),
-    "unknown table": (added("[optimiser]\nx = 1"), [f"{LAST + 1} optimiser | unknown key 'optimiser'; did you mean 'optimizer'?"]),
+    "unknown table": (
+        added("[optimiser]\nx = 1"),
+        [f"{LAST + 1} optimiser | unknown key 'optimiser'; did you mean 'optimizer'?"],
+    ),
     "unknown key": (changed(SIZE, "sise = 20"), ["5 data.sise | unknown key 'sise'; did you mean 'size'?"]),
     "odd key": (changed(SIZE, '"a.b\\n\\"é" = 20'), ['5 data."a.b\\n\\"é" | unknown key', "known: balanced, box"]),
     "unknown component": (
         changed("plugin.toy", "plugin.tyo"),
         ["4 data.use | unknown data component 'example_plugin.tyo'; did you mean 'example_plugin.toy'?"],
     ),
-    "unknown plugin": (changed("plugin.toy", "pulgin.toy"), ["4 data.use | unknown plugin 'example_pulgin'; did you mean 'example_plugin'?"]),
-    "no plugin": (changed("example_plugin.toy", "toy"), ["4 data.use | expected PLUGIN.COMPONENT, got 'toy'; did you mean 'example_plugin.toy'?"]),
-    "wrong kind": (changed("plugin.toy", "plugin.wide"), ["4 data.use | example_plugin.wide is of kind model, expected data"]),
+    "unknown plugin": (
+        changed("plugin.toy", "pulgin.toy"),
+        ["4 data.use | unknown plugin 'example_pulgin'; did you mean 'example_plugin'?"],
+    ),
+    "no plugin": (
+        changed("example_plugin.toy", "toy"),
+        ["4 data.use | expected PLUGIN.COMPONENT, got 'toy'; did you mean 'example_plugin.toy'?"],
+    ),
+    "wrong kind": (
+        changed("plugin.toy", "plugin.wide"),
+        ["4 data.use | example_plugin.wide is of kind model, expected data"],
+    ),
     "use is no string": (changed('"example_plugin.toy"', "3"), ["4 data.use | expected use", "got 3"]),
-    "use is missing": (changed('use = "example_plugin.toy"', ""), ["3 data.use | expected use = \"PLUGIN.COMPONENT\", the name of a data component"]),
+    "use is missing": (
+        changed('use = "example_plugin.toy"', ""),
+        ["3 data.use | expected use = \"PLUGIN.COMPONENT\", the name of a data component"],
+    ),
     "wrong type": (changed(SIZE, 'size = "20"'), ["5 data.size | expected a whole number, got '20'"]),
     "no whole number": (changed(SIZE, "size = 2.5"), ["5 data.size | expected a whole number, got 2.5"]),
     "boolean for a number": (changed(SIZE, "size = true"), ["5 data.size | expected a whole number, got true"]),
@@ -76,13 +91,31 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "number for a string": (changed(SIZE, "label = 1"), ["5 data.label | expected a string, got 1"]),
     "infinity for a whole number": (changed(SIZE, "size = inf"), ["5 data.size | expected a whole number, got inf"]),
     "not a number": (changed(SIZE, "limit = nan"), ["5 data.limit | expected a number, got nan"]),
-    "a date": (changed(SIZE, "label = 1979-05-27"), ['5 data.label | expected no date or time; as text it needs quotes: "1979-05-27"']),
+    "a date": (
+        changed(SIZE, "label = 1979-05-27"),
+        ['5 data.label | expected no date or time; as text it needs quotes: "1979-05-27"'],
+    ),
     "a time": (changed(SIZE, "label = 07:32:00"), ["5 data.label | expected no date or time"]),
-    "too large a number": (changed(SIZE, "size = 9223372036854775808"), ["5 data.size | expected a whole number of 64 bits"]),
-    "far too large a number": (changed(SIZE, "size = 0x" + "f" * 9000), ["5 data.size | expected a whole number of 64 bits"]),
-    "a number that Python refuses": (changed(SIZE, "size = " + "9" * 9000), ["5  | is no valid TOML: an integer is too large"]),
-    "out of range": (changed(SIZE, "size = 0"), ["5 data.size | 0 is out of range: expected a whole number >= 1 and <= 1000"]),
-    "out of an open range": (added('[smoke]\noptimizer.rate = 0'), [f"{LAST + 2} optimizer.rate | 0 is out of range: expected a number > 0 and < 10"]),
+    "too large a number": (
+        changed(SIZE, "size = 9223372036854775808"),
+        ["5 data.size | expected a whole number of 64 bits"],
+    ),
+    "far too large a number": (
+        changed(SIZE, "size = 0x" + "f" * 9000),
+        ["5 data.size | expected a whole number of 64 bits"],
+    ),
+    "a number that Python refuses": (
+        changed(SIZE, "size = " + "9" * 9000),
+        ["5  | is no valid TOML: an integer is too large"],
+    ),
+    "out of range": (
+        changed(SIZE, "size = 0"),
+        ["5 data.size | 0 is out of range: expected a whole number >= 1 and <= 1000"],
+    ),
+    "out of an open range": (
+        added('[smoke]\noptimizer.rate = 0'),
+        [f"{LAST + 2} optimizer.rate | 0 is out of range: expected a number > 0 and < 10"],
+    ),
     "out of range in a list": (
         changed(SIZE, "weights = [\n1,\n-1,\n]"),
         ["7 data.weights[1] | -1 is out of range: expected a number >= 0"],
@@ -90,64 +123,137 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "wrong type in a list": (changed(SIZE, 'weights = [1, "x"]'), ["5 data.weights[1] | expected a number, got 'x'"]),
     "no list": (changed(SIZE, "weights = 1"), ["5 data.weights | expected a list of numbers, got 1"]),
     "wrong length": (changed(SIZE, "box = [1, 2, 3]"), ["5 data.box | expected a list of 2 numbers, got a list of 3"]),
-    "wrong choice": (changed(SIZE, 'shape = "sqare"'), ["5 data.shape | expected one of 'round', 'square', got 'sqare'; did you mean 'square'?"]),
-    "wrong union": (changed(SIZE, 'shift = "non"'), ["5 data.shift | expected 'none' or a whole number, got 'non'; did you mean 'none'?"]),
+    "wrong choice": (
+        changed(SIZE, 'shape = "sqare"'),
+        ["5 data.shape | expected one of 'round', 'square', got 'sqare'; did you mean 'square'?"],
+    ),
+    "wrong union": (
+        changed(SIZE, 'shift = "non"'),
+        ["5 data.shift | expected 'none' or a whole number, got 'non'; did you mean 'none'?"],
+    ),
     "missing field": (
         changed("plugin.toy", "plugin.sized"),
-        ["3 data.count | missing: example_plugin.sized needs a whole number >= 1 (number of examples)", "5 data.size | unknown key"],
+        [
+            "3 data.count | missing: example_plugin.sized needs a whole number >= 1 (number of examples)",
+            "5 data.size | unknown key",
+        ],
     ),
     "a component's own check": (changed(SIZE, "size = 1\nweights = [1, 2]"), ["3 data | 2 weights for size = 1"]),
     "a check that raises what it should not": (
         changed('toy"\nsize = 20', 'odd"\nhow = "lookup"'),
         ["3 data | Odd raised KeyError: 'nothing there'", ],
     ),
-    "a check that ends the program": (changed('toy"\nsize = 20', 'odd"\nhow = "exit"'), ["3 data | Odd raised SystemExit: 7"]),
-    "a check that says nothing": (changed('toy"\nsize = 20', 'odd"\nhow = "silent"'), ["3 data | Odd refuses these values"]),
+    "a check that ends the program": (
+        changed('toy"\nsize = 20', 'odd"\nhow = "exit"'),
+        ["3 data | Odd raised SystemExit: 7"],
+    ),
+    "a check that says nothing": (
+        changed('toy"\nsize = 20', 'odd"\nhow = "silent"'),
+        ["3 data | Odd refuses these values"],
+    ),
     "no seeds": (changed("seeds = 2", "seeds = 0"), ["2 seeds | 0 is out of range: expected a number >= 1"]),
-    "seeds of a wrong type": (changed("seeds = 2", 'seeds = "2"'), ["2 seeds | expected a whole number or a table with first, count, got '2'"]),
-    "seeds with a wrong key": (changed("seeds = 2", "seeds = { frst = 1, count = 2 }"), ["2 seeds.frst | unknown key 'frst'; did you mean 'first'?"]),
-    "seeds without a count": (changed("seeds = 2", "seeds = { first = 1 }"), ["2 seeds.count | missing: expected a whole number >= 1 (how many)"]),
+    "seeds of a wrong type": (
+        changed("seeds = 2", 'seeds = "2"'),
+        ["2 seeds | expected a whole number or a table with first, count, got '2'"],
+    ),
+    "seeds with a wrong key": (
+        changed("seeds = 2", "seeds = { frst = 1, count = 2 }"),
+        ["2 seeds.frst | unknown key 'frst'; did you mean 'first'?"],
+    ),
+    "seeds without a count": (
+        changed("seeds = 2", "seeds = { first = 1 }"),
+        ["2 seeds.count | missing: expected a whole number >= 1 (how many)"],
+    ),
     "title of a wrong type": ("title = 3\n" + BASE, ["1 title | expected a string, got 3"]),
-    "no evaluator": (BASE[: BASE.index("[[evaluator")], ["1 evaluator | missing [[evaluator]]: nothing would be measured"]),
+    "no evaluator": (
+        BASE[: BASE.index("[[evaluator")],
+        ["1 evaluator | missing [[evaluator]]: nothing would be measured"],
+    ),
     "evaluator is no array": (
         BASE[: BASE.index("[[evaluator")] + '[evaluator]\nuse = "example_plugin.error"',
         ["10 evaluator | expected tables, each written as [[evaluator]]"],
     ),
-    "no data": (BASE.replace('[data]\nuse = "example_plugin.toy"\nsize = 20\n', "").replace("data.noise", "optimizer.rate"), ["1 data | missing [data]"]),
+    "no data": (
+        BASE.replace('[data]\nuse = "example_plugin.toy"\nsize = 20\n', "").replace("data.noise", "optimizer.rate"),
+        ["1 data | missing [data]"],
+    ),
     "no model": (
         BASE.replace('[model]\nuse = "example_plugin.plain"\n', ""),
         ["8 evaluator.error | error measures a network: the spec lacks [model]"],
     ),
     "data beside a trial": (
         'trial = "f"\n' + BASE,
-        ["4 data | `trial` names the fit, so there is no [data] beside it", "1 trial | unknown fit 'f'; there are none"],
+        [
+            "4 data | `trial` names the fit, so there is no [data] beside it",
+            "1 trial | unknown fit 'f'; there are none",
+        ],
     ),
     "trial is no name": ("trial = 3\n" + BASE, ["1 trial | expected the name of a [fit.NAME], got 3"]),
     "duplicate evaluator": (
         changed('theory"\n', 'error"\n'),
         ["12 evaluator.error | duplicate evaluator: another one is called 'error'; give this one a name of its own"],
     ),
-    "evaluator called like a section": (changed('theory"\n', 'theory"\nname = "data"\n'), ["12 evaluator.data | an evaluator can't be called 'data'"]),
-    "evaluator with a dot": (changed('theory"\n', 'theory"\nname = "a.b"\n'), ['14 evaluator.a.b.name | expected a name of letters']),
-    "evaluator name of a wrong type": (changed('theory"\n', 'theory"\nname = 3\n'), ["14 evaluator.3.name | expected a name of letters"]),
+    "evaluator called like a section": (
+        changed('theory"\n', 'theory"\nname = "data"\n'),
+        ["12 evaluator.data | an evaluator can't be called 'data'"],
+    ),
+    "evaluator with a dot": (
+        changed('theory"\n', 'theory"\nname = "a.b"\n'),
+        ['14 evaluator.a.b.name | expected a name of letters'],
+    ),
+    "evaluator name of a wrong type": (
+        changed('theory"\n', 'theory"\nname = 3\n'),
+        ["14 evaluator.3.name | expected a name of letters"],
+    ),
     "name of a nested evaluator": (
-        changed('toy"', 'staged"\nscore = { use = "example_plugin.error", name = "x" }').replace('"data.noise" = [0.1, 0.2]', ""),
+        changed(
+            'toy"', 'staged"\nscore = { use = "example_plugin.error", name = "x" }'
+        ).replace('"data.noise" = [0.1, 0.2]', ""),
         ["5 data.score.name | unknown key 'name'"],
     ),
-    "duplicate figure": (added('[[figure]]\nname = "f"\nx = "seed"\ny = "risk"\n' * 2), [f"{LAST + 5} figure.f | duplicate figure: another one is called 'f'"]),
+    "duplicate figure": (
+        added('[[figure]]\nname = "f"\nx = "seed"\ny = "risk"\n' * 2),
+        [f"{LAST + 5} figure.f | duplicate figure: another one is called 'f'"],
+    ),
     "duplicate claim": (
         added('[[claim]]\nstatement = "s"\nthreshold = { of = "risk" }\nabove = 0\n' * 2),
         [f"{LAST + 5} claim.2 | duplicate claim: another one is called 's'"],
     ),
-    "figure without a name": (added('[[figure]]\nx = "seed"\ny = "risk"\n'), [f"{LAST + 1} figure.1.name | missing: expected a string (file name"]),
+    "figure without a name": (
+        added('[[figure]]\nx = "seed"\ny = "risk"\n'),
+        [f"{LAST + 1} figure.1.name | missing: expected a string (file name"],
+    ),
     # Sweeps
-    "unknown axis": (added('"data.sise" = [1]'), [f'{LAST + 1} sweep."data.sise" | unknown key \'sise\'; did you mean \'size\'?']),
-    "axis in no section": (added('"dta.size" = [1]'), [f'{LAST + 1} sweep."dta.size" | unknown axis \'dta.size\'', "did you mean 'data.size'?"]),
-    "axis of an unknown evaluator": (added('"evaluator.thery.order" = [1]'), [f'{LAST + 1} sweep."evaluator.thery.order" | there is no evaluator called \'thery\'; did you mean \'theory\'?']),
-    "axis of an unknown fit": (added('"fit.base.seed" = [1]'), [f'{LAST + 1} sweep."fit.base.seed" | unknown fit \'base\'; there are none']),
-    "axis over a whole evaluator": (added('"evaluator" = [1]'), [f"{LAST + 1} sweep.evaluator | 'evaluator' is no key that can be swept"]),
-    "empty axis": (added('"data.size" = []'), [f'{LAST + 1} sweep."data.size" | expected a list of values, a range', "got a list of 0"]),
-    "axis is no list": (added('"data.size" = 3'), [f'{LAST + 1} sweep."data.size" | expected a list of values', "got 3"]),
+    "unknown axis": (
+        added('"data.sise" = [1]'),
+        [f'{LAST + 1} sweep."data.sise" | unknown key \'sise\'; did you mean \'size\'?'],
+    ),
+    "axis in no section": (
+        added('"dta.size" = [1]'),
+        [f'{LAST + 1} sweep."dta.size" | unknown axis \'dta.size\'', "did you mean 'data.size'?"],
+    ),
+    "axis of an unknown evaluator": (
+        added('"evaluator.thery.order" = [1]'),
+        [
+            f'{LAST + 1} sweep."evaluator.thery.order" | there is no evaluator called \'thery\'; did you mean \'theory\'?',
+        ],
+    ),
+    "axis of an unknown fit": (
+        added('"fit.base.seed" = [1]'),
+        [f'{LAST + 1} sweep."fit.base.seed" | unknown fit \'base\'; there are none'],
+    ),
+    "axis over a whole evaluator": (
+        added('"evaluator" = [1]'),
+        [f"{LAST + 1} sweep.evaluator | 'evaluator' is no key that can be swept"],
+    ),
+    "empty axis": (
+        added('"data.size" = []'),
+        [f'{LAST + 1} sweep."data.size" | expected a list of values, a range', "got a list of 0"],
+    ),
+    "axis is no list": (
+        added('"data.size" = 3'),
+        [f'{LAST + 1} sweep."data.size" | expected a list of values', "got 3"],
+    ),
     "wrong value of an axis": (
         added('"data.size" = [\n  1,\n  0,\n  "x",\n]'),
         [
@@ -155,24 +261,55 @@ CASES: dict[str, tuple[str, list[str]]] = {
             f'{LAST + 4} sweep."data.size"[2] | expected a whole number, got \'x\'',
         ],
     ),
-    "range with a wrong key": (added('"data.size" = { linear = [1, 2], pionts = 3 }'), [f'{LAST + 1} sweep."data.size" | unknown key \'pionts\' of a range; did you mean \'points\'?']),
-    "range without points": (added('"data.size" = { linear = [1, 2] }'), [f'{LAST + 1} sweep."data.size" | a range needs points = N']),
-    "range of both kinds": (added('"data.size" = { linear = [1, 2], geometric = [1, 2], points = 3 }'), ["expected { geometric ="]),
-    "geometric range through 0": (added('"data.size" = { geometric = [0, 2], points = 3 }'), ["a geometric range needs ends above 0"]),
-    "range to infinity": (added('"data.size" = { linear = [0, inf], points = 3 }'), ["a range is [first, last], two finite numbers"]),
-    "range that leaves its field's": (added('"data.size" = { linear = [1, 2000], points = 3 }'), [f'{LAST + 1} sweep."data.size"[2] | 2000.0 is out of range']),
+    "range with a wrong key": (
+        added('"data.size" = { linear = [1, 2], pionts = 3 }'),
+        [f'{LAST + 1} sweep."data.size" | unknown key \'pionts\' of a range; did you mean \'points\'?'],
+    ),
+    "range without points": (
+        added('"data.size" = { linear = [1, 2] }'),
+        [f'{LAST + 1} sweep."data.size" | a range needs points = N'],
+    ),
+    "range of both kinds": (
+        added('"data.size" = { linear = [1, 2], geometric = [1, 2], points = 3 }'),
+        ["expected { geometric ="],
+    ),
+    "geometric range through 0": (
+        added('"data.size" = { geometric = [0, 2], points = 3 }'),
+        ["a geometric range needs ends above 0"],
+    ),
+    "range to infinity": (
+        added('"data.size" = { linear = [0, inf], points = 3 }'),
+        ["a range is [first, last], two finite numbers"],
+    ),
+    "range that leaves its field's": (
+        added('"data.size" = { linear = [1, 2000], points = 3 }'),
+        [f'{LAST + 1} sweep."data.size"[2] | 2000.0 is out of range'],
+    ),
     "zipped axis with too few values": (
         added('"data.size, optimizer.steps" = [\n[1, 2],\n[1],\n]'),
         [f'{LAST + 3} sweep."data.size, optimizer.steps"[1] | zipped axes: expected 2 values', "got a list of 1"],
     ),
     "zipped axis with a key twice": (added('"data.size, data.size" = [[1, 2]]'), ["names a key twice"]),
-    "two axes over one key": (added('"data.noise, data.size" = [[1, 2]]'), ["sets 'data.noise', as the axis 'data.noise' does"]),
-    "variant over a swept key": (added("[sweep.v]\na = { data.noise = 1 }"), ["sets 'data.noise', as the axis 'data.noise' does"]),
+    "two axes over one key": (
+        added('"data.noise, data.size" = [[1, 2]]'),
+        ["sets 'data.noise', as the axis 'data.noise' does"],
+    ),
+    "variant over a swept key": (
+        added("[sweep.v]\na = { data.noise = 1 }"),
+        ["sets 'data.noise', as the axis 'data.noise' does"],
+    ),
     "variant with an unknown key": (
         added("[sweep.v]\na = { data.size = 1 }\nb = { data.sise = 1 }"),
         [f"{LAST + 3} sweep.v.b.data.sise | unknown key 'sise'; did you mean 'size'?"],
     ),
-    "variant in no section": (added("[sweep.v]\na = { size = 1 }"), [f"{LAST + 2} sweep.v.a.size | variant 'a': unknown axis 'size'", "did you mean 'data.size'?"]),
+    "variant in no section": (
+        added("[sweep.v]\na = { size = 1 }"),
+        [f"{LAST + 2} sweep.v.a.size | variant 'a': unknown axis 'size'", "did you mean 'data.size'?"],
+    ),
+    "variant that is a component": (
+        added('[sweep.v]\na = { use = "example_plugin.wide", width = 3 }'),
+        [f"{LAST + 2} sweep.v.a.use | variant 'a': unknown axis 'use'"],
+    ),
     "wrong value in a variant": (
         added('[sweep.v.a]\ndata.size = 2\n"data.label" = 3'),
         [f'{LAST + 3} sweep.v.a."data.label" | expected a string, got 3'],
@@ -183,13 +320,22 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "variant is no table": (added("[sweep.v]\na = 1"), [f"{LAST + 2} sweep.v.a | expected the changes of variant 'a'"]),
     "no variants": (added('"v" = {}'), [f"{LAST + 1} sweep.v | expected variants"]),
-    "sweep is no table": (BASE[: BASE.index("[sweep")].replace("seeds = 2", "seeds = 2\nsweep = 3"), ["3 sweep | expected a table of axes"]),
-    "axis through a value": (added('"data.size.x" = [1]'), [f'{LAST + 1} sweep."data.size.x"[0] | \'x\' is no key of a table here']),
+    "sweep is no table": (
+        BASE[: BASE.index("[sweep")].replace("seeds = 2", "seeds = 2\nsweep = 3"),
+        ["3 sweep | expected a table of axes"],
+    ),
+    "axis through a value": (
+        added('"data.size.x" = [1]'),
+        [f'{LAST + 1} sweep."data.size.x"[0] | \'x\' is no key of a table here'],
+    ),
     "a value that goes badly with another": (
         changed(SIZE, "size = 20\nweights = [1, 2, 3]", '"data.size" = [\n2,\n3,\n]'),
         [f'{LAST + 3} sweep."data.size"[0] | 3 weights for size = 2'],
     ),
-    "a table that is wrong at every point of an axis": (changed(SIZE, "size = 1\nweights = [1, 2]"), ["3 data | 2 weights for size = 1"]),
+    "a table that is wrong at every point of an axis": (
+        changed(SIZE, "size = 1\nweights = [1, 2]"),
+        ["3 data | 2 weights for size = 1"],
+    ),
     "a use that no axis value knows": (
         changed(SIZE, "sise = 20", '"data.use" = ["example_plugin.toy", "example_plugin.sized"]\n"data.count" = [1]'),
         ["5 data.sise | unknown key 'sise'; did you mean 'size'?"],
@@ -198,9 +344,16 @@ CASES: dict[str, tuple[str, list[str]]] = {
         added('"data.use" = [\n"example_plugin.toy",\n"example_plugin.tyo"]'),
         [f'{LAST + 3} sweep."data.use"[1] | unknown data component'],
     ),
-    "too many trials": (changed("seeds = 2", "seeds = 500_001"), ["14 sweep | 2 x 500,001 = 1,000,002 trials; at most 1,000,000 are allowed"]),
+    "too many trials": (
+        changed("seeds = 2", "seeds = 500_001"),
+        ["14 sweep | 2 x 500,001 = 1,000,002 trials; at most 1,000,000 are allowed"],
+    ),
     "a sweep for no machine": (
-        changed("seeds = 2", "seeds = 9_000_000_000_000_000_000", '"data.limit" = { linear = [0, 1], points = 9_000_000_000_000_000_000 }'),
+        changed(
+            "seeds = 2",
+            "seeds = 9_000_000_000_000_000_000",
+            '"data.limit" = { linear = [0, 1], points = 9_000_000_000_000_000_000 }',
+        ),
         ["trials; at most 1,000,000 are allowed"],
     ),
     # Columns, claims, figures
@@ -216,10 +369,17 @@ CASES: dict[str, tuple[str, list[str]]] = {
         claim('threshold = { of = "risk", where = { "data.nose" = 0.1 } }\nbelow = 0'),
         [f'{AT} claim.1.threshold.where."data.nose" | unknown column \'data.nose\'; did you mean \'data.noise\'?'],
     ),
-    "column of a field that there is not": (claim('threshold = { of = "data.sise" }\nbelow = 0'), [f"{AT} claim.1.threshold.of | unknown column 'data.sise'; did you mean 'data.size'?"]),
+    "column of a field that there is not": (
+        claim('threshold = { of = "data.sise" }\nbelow = 0'),
+        [f"{AT} claim.1.threshold.of | unknown column 'data.sise'; did you mean 'data.size'?"],
+    ),
     "column that several evaluators give": (
-        changed('theory"\n', 'error"\nname = "train"\n').replace("[sweep]", '[[claim]]\nstatement = "s"\nbelow = 0\nthreshold = { of = "risk" }\n[sweep]'),
-        ["18 claim.1.threshold.of | unknown column 'risk': several evaluators give it; write 'error.risk' or 'train.risk'"],
+        changed('theory"\n', 'error"\nname = "train"\n').replace(
+            "[sweep]", '[[claim]]\nstatement = "s"\nbelow = 0\nthreshold = { of = "risk" }\n[sweep]'
+        ),
+        [
+            "18 claim.1.threshold.of | unknown column 'risk': several evaluators give it; write 'error.risk' or 'train.risk'",
+        ],
     ),
     "rows that there are not": (
         claim('threshold = { of = "risk", where = { "data.noise" = 0.3 } }\nbelow = 0'),
@@ -235,46 +395,101 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "a condition that is none": (
         claim('threshold = { of = "risk", where = { "data.noise" = { above = 1 } } }\nbelow = 0'),
-        [f'{AT} claim.1.threshold.where."data.noise" | expected a value, a list of values, or {{ between = [low, high] }}'],
+        [
+            f'{AT} claim.1.threshold.where."data.noise" | expected a value, a list of values, or {{ between = [low, high] }}',
+        ],
     ),
-    "an empty condition": (claim('threshold = { of = "risk", where = { "data.noise" = [] } }\nbelow = 0'), ["expected a value, a list of values"]),
+    "an empty condition": (
+        claim('threshold = { of = "risk", where = { "data.noise" = [] } }\nbelow = 0'),
+        ["expected a value, a list of values"],
+    ),
     "claim of no kind": (claim("below = 0"), [f"{LAST + 1} claim.1 | expected exactly one of slope, order, ratio"]),
-    "claim of a wrong kind": (claim('slop = { of = "risk" }'), [f"{AT} claim.1.slop | unknown key 'slop'; did you mean 'slope'?"]),
-    "claim without a field": (claim('slope = { of = "risk" }\nbelow = 0'), [f"{AT} claim.1.slope.against | missing: expected a string (column"]),
-    "claim with a wrong field": (claim('slope = { of = 3, against = "seed" }\nbelow = 0'), [f"{AT} claim.1.slope.of | expected a string, got 3"]),
-    "claim with a wrong choice": (claim('threshold = { of = "risk" }\nbelow = 0\nexpect = "hold"'), [f"{LAST + 5} claim.1.expect | expected one of 'holds', 'fails', 'undecided', got 'hold'; did you mean 'holds'?"]),
+    "claim of a wrong kind": (
+        claim('slop = { of = "risk" }'),
+        [f"{AT} claim.1.slop | unknown key 'slop'; did you mean 'slope'?"],
+    ),
+    "claim without a field": (
+        claim('slope = { of = "risk" }\nbelow = 0'),
+        [f"{AT} claim.1.slope.against | missing: expected a string (column"],
+    ),
+    "claim with a wrong field": (
+        claim('slope = { of = 3, against = "seed" }\nbelow = 0'),
+        [f"{AT} claim.1.slope.of | expected a string, got 3"],
+    ),
+    "claim with a wrong choice": (
+        claim('threshold = { of = "risk" }\nbelow = 0\nexpect = "hold"'),
+        [
+            f"{LAST + 5} claim.1.expect | expected one of 'holds', 'fails', 'undecided', got 'hold'; did you mean 'holds'?",
+        ],
+    ),
     "unknown column in a figure": (
         added('[[figure]]\nname = "f"\nx = "data.noise"\ny = "rsk"\nhue = "data.sise"\n'),
-        [f"{LAST + 4} figure.f.y | unknown column 'rsk'; did you mean 'risk'?", f"{LAST + 5} figure.f.hue | unknown column 'data.sise'"],
+        [
+            f"{LAST + 4} figure.f.y | unknown column 'rsk'; did you mean 'risk'?",
+            f"{LAST + 5} figure.f.hue | unknown column 'data.sise'",
+        ],
     ),
     "rows of a figure that there are not": (
         added('[[figure]]\nname = "f"\nx = "data.noise"\ny = "risk"\nwhere = { "data.noise" = 3 }\n'),
         [f'{LAST + 5} figure.f.where."data.noise" | no trial has data.noise = 3'],
     ),
-    "unknown column in a formula": (added('[columns]\na = "2 * rsk"'), [f"{LAST + 2} columns.a | unknown column 'rsk'; did you mean 'risk'?"]),
+    "unknown column in a formula": (
+        added('[columns]\na = "2 * rsk"'),
+        [f"{LAST + 2} columns.a | unknown column 'rsk'; did you mean 'risk'?"],
+    ),
     "no formula": (added('[columns]\na = "2 *"'), [f"{LAST + 2} columns.a | '2 *' is no formula"]),
     "formula is no text": (added("[columns]\na = 2"), [f"{LAST + 2} columns.a | expected a formula in quotes, got 2"]),
-    "formulas in a cycle": (added('[columns]\na = "b"\nb = "a"'), [f"{LAST + 2} columns.a | formulas refer to each other in a cycle: 'a' and 'b'"]),
-    "formula called like a column": (added('[columns]\nloss = "2 * risk"'), [f"{LAST + 2} columns.loss | there is a column 'loss' already"]),
+    "formulas in a cycle": (
+        added('[columns]\na = "b"\nb = "a"'),
+        [f"{LAST + 2} columns.a | formulas refer to each other in a cycle: 'a' and 'b'"],
+    ),
+    "formula called like a column": (
+        added('[columns]\nloss = "2 * risk"'),
+        [f"{LAST + 2} columns.loss | there is a column 'loss' already"],
+    ),
     "columns is no table": ("columns = 3\n" + BASE, ["1 columns | expected a table, written as [columns]"]),
     # The smallest version is a part of the file
-    "smoke with a wrong key": (added("[smoke]\ndata.sise = 1"), [f"{LAST + 2} data.sise | unknown key 'sise'; did you mean 'size'?"]),
-    "smoke with a wrong section": (added('[smoke]\n"dta.size" = 1'), [f"{LAST + 2} dta.size | unknown key 'dta'; did you mean 'data'?"]),
+    "smoke with a wrong key": (
+        added("[smoke]\ndata.sise = 1"),
+        [f"{LAST + 2} data.sise | unknown key 'sise'; did you mean 'size'?"],
+    ),
+    "smoke with a wrong section": (
+        added('[smoke]\n"dta.size" = 1'),
+        [f"{LAST + 2} dta.size | unknown key 'dta'; did you mean 'data'?"],
+    ),
     "smoke with a wrong value": (added('[smoke]\n"data.size" = 0'), [f"{LAST + 2} data.size | 0 is out of range"]),
-    "smoke with a wrong axis": (added('[smoke.sweep]\n"data.size" = 3'), [f'{LAST + 2} sweep."data.size" | expected a list of values']),
+    "smoke with a wrong axis": (
+        added('[smoke.sweep]\n"data.size" = 3'),
+        [f'{LAST + 2} sweep."data.size" | expected a list of values'],
+    ),
     "smoke is no table": ("smoke = 3\n" + BASE, ["1 smoke | expected a table"]),
     # Plugins
-    "no such plugin file": (changed("_plugin.py", "_plugins.py"), ["1 plugins[0] | no such plugin file", "4 data.use | unknown plugin 'example_plugin'"]),
-    "plugins is no list": (changed('["example_plugin.py"]', '"example_plugin.py"'), ["1 plugins | expected a list of strings, got 'example_plugin.py'"]),
+    "no such plugin file": (
+        changed("_plugin.py", "_plugins.py"),
+        ["1 plugins[0] | no such plugin file", "4 data.use | unknown plugin 'example_plugin'"],
+    ),
+    "plugins is no list": (
+        changed('["example_plugin.py"]', '"example_plugin.py"'),
+        ["1 plugins | expected a list of strings, got 'example_plugin.py'"],
+    ),
     # No TOML
     "no TOML": (changed("size = 20", "size 20"), ["5  | is no valid TOML: Expected '=' after a key"]),
-    "duplicate key": (changed("size = 20", "size = 20\nsize = 30"), ["6  | is no valid TOML: Cannot overwrite a value"]),
+    "duplicate key": (
+        changed("size = 20", "size = 20\nsize = 30"),
+        ["6  | is no valid TOML: Cannot overwrite a value"],
+    ),
     "duplicate table": (added("[data]"), [f"{LAST + 1}  | is no valid TOML: Cannot declare"]),
     "an open string": (added('x = """'), [f"{LAST + 1}  | is no valid TOML: "]),
     "no TOML at all": ("<html>\n", ["1  | is no valid TOML: Invalid statement"]),
     "nested too deeply for TOML": ("a = " + "[" * 5000, ["is no valid TOML: nested too deeply"]),
-    "nested too deeply": ("a." * 600 + "b = 1", ["1 a.a.a.a.a.a.a.a.a.a.a.a... | is nested too deeply: more than 50 levels"]),
-    "deep tables": (changed(SIZE, "label = " + "{a=" * 200 + "1" + "}" * 200), ["5 data.label.a.a.a.a.a.a.a.a.a.a... | is nested too deeply"]),
+    "nested too deeply": (
+        "a." * 600 + "b = 1",
+        ["1 a.a.a.a.a.a.a.a.a.a.a.a... | is nested too deeply: more than 50 levels"],
+    ),
+    "deep tables": (
+        changed(SIZE, "label = " + "{a=" * 200 + "1" + "}" * 200),
+        ["5 data.label.a.a.a.a.a.a.a.a.a.a... | is nested too deeply"],
+    ),
     "an empty file": ("", ["1 data | missing [data]", "1 evaluator | missing [[evaluator]]"]),
 }
 CASES["component is no table"] = (
@@ -418,12 +633,22 @@ def test_a_wrong_axis_does_not_call_other_keys_wrong(folder: Path, capsys: pytes
         (["--set", "data.size"], "--set data.size", "", "expected KEY=VALUE, got 'data.size'"),
         (["--set", "=3"], "--set =3", "", "expected KEY=VALUE, got '=3'"),
         (["--set", "data.size.x=1"], "--set data.size.x=1", "data.size.x", "'x' is no key of a table here"),
-        (["--set", "evaluator.thery.order=1"], "--set evaluator.thery.order=1", "evaluator.thery.order", "there is no evaluator called 'thery'"),
+        (
+            ["--set", "evaluator.thery.order=1"],
+            "--set evaluator.thery.order=1",
+            "evaluator.thery.order",
+            "there is no evaluator called 'thery'",
+        ),
         (["--set", "claim.1.above=1"], "--set claim.1.above=1", "claim.1.above", "there is no claim called '1'"),
         (["--set", "smoke.seeds=1"], "--set smoke.seeds=1", "smoke.seeds", "unknown key 'smoke'"),
         (["--set", "data.label=1979-05-27"], "--set data.label=1979-05-27", "data.label", "expected no date"),
         (["--set", "data.limit=nan"], "--set data.limit=nan", "data.limit", "expected a number, got nan"),
-        (["--set", "sweep.data.noise=[]"], "--set sweep.data.noise=[]", 'sweep."data.noise"', "expected a list of values"),
+        (
+            ["--set", "sweep.data.noise=[]"],
+            "--set sweep.data.noise=[]",
+            'sweep."data.noise"',
+            "expected a list of values",
+        ),
         (["--seeds", "0"], "--seeds 0", "seeds", "0 is out of range: expected a number >= 1"),
         (["--seeds", "-3"], "--seeds -3", "seeds", "-3 is out of range"),
         (["--smoke"], "spec.toml:1", "smoke", "expected a table of overrides, [smoke]"),

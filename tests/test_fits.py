@@ -78,7 +78,9 @@ def test_sweeps_reach_into_named_fits(write_spec: Write) -> None:
     spec = load_spec(write_spec(text + axis))
     assert [c.axes for c in spec.configurations] == [{"fit.base.data.size": n} for n in (1, 2, 3, 4)]
     assert [c.data.size for c in spec.configurations] == [1, 2, 3, 4]  # type: ignore[union-attr]
-    assert load_spec(write_spec(text), ["fit.base.data.size=9"]).configurations[0].data.size == 9  # type: ignore[union-attr]
+    assert load_spec(
+        write_spec(text), ["fit.base.data.size=9"]
+    ).configurations[0].data.size == 9  # type: ignore[union-attr]
 
 
 ROUNDS = """
@@ -178,7 +180,9 @@ def test_wrong_fits_are_problems(write_spec: Write, text: str, message: str) -> 
 
 
 def test_a_required_field_that_round_1_lacks_is_explained(write_spec: Write) -> None:
-    text = ROUNDS.replace('data = { use = "example_plugin.staged", teacher', '{ teacher').replace("{ teacher = ", "data = ")
+    text = ROUNDS.replace(
+        'data = { use = "example_plugin.staged", teacher', '{ teacher'
+    ).replace("{ teacher = ", "data = ")
     text = text.replace(' }\nmodel', "\nmodel", 1)
     with pytest.raises(SpecError, match=r"round 1 has no previous round; `first = \"NAME\"`"):
         load_spec(write_spec(HEAD + 'trial = "round"\n' + ERROR + text))
@@ -188,5 +192,5 @@ def test_a_long_chain_of_names_is_no_traceback(write_spec: Write) -> None:
     text = HEAD + staged('"f0"')
     for i in range(300):
         text += f'[fit.f{i}]\ndata = {{ use = "example_plugin.staged", teacher = "f{i + 1}" }}\n' + PARTS
-    with pytest.raises(SpecError, match="nested too deeply|unknown fit"):
+    with pytest.raises(SpecError, match=r"nested too deeply|unknown fit"):
         load_spec(write_spec(text))

@@ -1,4 +1,4 @@
-"""Whatever a spec file holds and whatever is set: load_spec returns a spec or says what is wrong; nothing else comes out.
+"""Whatever a spec file holds and whatever is set: load_spec returns a spec or says what is wrong, nothing else.
 
 `HYPOTHESIS_PROFILE=slow pytest tests/test_fuzz.py` tries many more.
 """
@@ -104,14 +104,15 @@ def loaded(folder: Path, content: bytes, overrides: Sequence[str] = (), smoke: b
     try:
         return load_spec(path, overrides, smoke=smoke)
     except SpecError as error:
-        assert error.problems
-        for problem in error.problems:
-            assert problem.message
-            assert problem.place.startswith((str(path), "--set"))
-            place, message = str(problem).split("\n")
-            assert place.isprintable()
-            assert message.isprintable()
-        return error
+        refusal = error
+    assert refusal.problems
+    for problem in refusal.problems:
+        assert problem.message
+        assert problem.place.startswith((str(path), "--set"))
+        place, message = str(problem).split("\n")
+        assert place.isprintable()
+        assert message.isprintable()
+    return refusal
 
 
 def test_the_documents_that_are_changed_are_sound(folder: Path) -> None:
@@ -121,7 +122,17 @@ def test_the_documents_that_are_changed_are_sound(folder: Path) -> None:
 
 WORDS = sorted(
     {word for document in DOCUMENTS for word in str(document).replace("'", " ").split() if word.isidentifier()}
-    | {"use", "between", "round.previous", "round.1", "base", "data", "fit.base", "evaluator.predicted.order", "data.use"}
+    | {
+        "use",
+        "between",
+        "round.previous",
+        "round.1",
+        "base",
+        "data",
+        "fit.base",
+        "evaluator.predicted.order",
+        "data.use",
+    }
 )
 TEXTS = st.one_of(
     st.sampled_from(WORDS),
@@ -194,7 +205,9 @@ def test_random_documents(folder: Path, document: dict[str, Any]) -> None:
     loaded(folder, tomli_w.dumps(document).encode())
 
 
-SNIPPETS = st.sampled_from([*RICH.splitlines(keepends=True), "[[", "]", "{", "}", '"', "'''", "\\", "\x00", "\r", "=", "é"])
+SNIPPETS = st.sampled_from(
+    [*RICH.splitlines(keepends=True), "[[", "]", "{", "}", '"', "'''", "\\", "\x00", "\r", "=", "é"]
+)
 
 
 @given(st.one_of(st.binary(max_size=60), st.lists(SNIPPETS, max_size=30).map(lambda parts: "".join(parts).encode())))

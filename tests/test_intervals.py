@@ -306,7 +306,10 @@ def test_a_difference_of_rates_by_hand() -> None:
     assert none.high == pytest.approx(1 - 0.025 ** (1 / 10), abs=1e-4) == -none.low
     # all twenty: psi^20 theta^20 = 2.5 % at psi = 1
     assert difference_interval(*pairs(20, 0, 20)).low == pytest.approx(2 * 0.025 ** (1 / 20) - 1, abs=1e-4)
-    for n in (6, 20):  # one loss less, the higher (one win more may not be, in Newcombe's order: (2, 4) and (1, 4) of 6)
+    for n in (
+        6,
+        20,
+    ):  # one loss less, the higher (one win more may not be, in Newcombe's order: (2, 4) and (1, 4) of 6)
         for a, b in discordant(n):
             if a and b:
                 assert paired_lower_limit(a, b, n, 0.025) <= paired_lower_limit(a, b - 1, n, 0.025)

@@ -93,11 +93,14 @@ def test_named_variants_below_a_section(write_spec: Write) -> None:
     spec = swept(write_spec, '[sweep.data]\nsmall = { size = 1 }\nlarge = { size = 100, noise = 0.5 }\n')
     assert spec.axes == ("data",)
     assert column(spec, "data") == ["small", "large"]
-    assert [(c.data.size, c.data.noise) for c in spec.configurations] == [(1, 0.1), (100, 0.5)]  # type: ignore[union-attr]
+    assert [
+        (c.data.size, c.data.noise) for c in spec.configurations
+    ] == [(1, 0.1), (100, 0.5)]  # type: ignore[union-attr]
 
 
 def test_named_variants_of_the_whole_spec(write_spec: Write) -> None:
-    axes = '[sweep.setting]\nquick = { "optimizer.steps" = 1, data.size = 1 }\nattacked = { attack.use = "example_plugin.push" }\n'
+    axes = '[sweep.setting]\nquick = { "optimizer.steps" = 1, data.size = 1 }\n'
+    axes += 'attacked = { attack.use = "example_plugin.push" }\n'
     spec = swept(write_spec, axes)
     assert column(spec, "setting") == ["quick", "attacked"]
     quick, attacked = spec.configurations
@@ -109,7 +112,8 @@ def test_variants_merge_tables_and_replace_components(write_spec: Write) -> None
     text = BASE.replace("toy", "staged").replace(
         "[model]", 'probe = { use = "example_plugin.wide", width = 3 }\n[model]'
     )
-    axes = '[sweep.probe]\nwider = { data.probe.width = 5 }\nother = { data.probe = { use = "example_plugin.plain" } }\n'
+    axes = '[sweep.probe]\nwider = { data.probe.width = 5 }\n'
+    axes += 'other = { data.probe = { use = "example_plugin.plain" } }\n'
     probes = [c.data.probe for c in load_spec(write_spec(text + axes)).configurations]  # type: ignore[union-attr]
     assert [type(p).__name__ for p in probes] == ["Wide", "Plain"]
     assert probes[0].width == 5
@@ -156,7 +160,12 @@ def test_points_that_are_equal_are_one_configuration(write_spec: Write) -> None:
         ('"data.size" = [1, 2]', 'sweep."data.size"=[7, 8]', [7, 8], [100, 100]),
         ('"data.size" = [1, 2]', "sweep={}", [10], [100]),
         ('"data.size, optimizer.steps" = [[1, 2], [3, 4]]', "data.size=7", [7, 7], [2, 4]),
-        ("[sweep.v]\na = { data.size = 1, optimizer.steps = 2 }\nb = { data.size = 3 }", "data.size=7", [7, 7], [2, 100]),
+        (
+            "[sweep.v]\na = { data.size = 1, optimizer.steps = 2 }\nb = { data.size = 3 }",
+            "data.size=7",
+            [7, 7],
+            [2, 100],
+        ),
         ("[sweep.data]\na = { size = 1 }\nb = { size = 3 }", "data.size=7", [7, 7], [100, 100]),
         ('"data.size" = [1, 2]', 'data={ use = "example_plugin.toy", noise = 1 }', [1, 2], [100, 100]),
     ],

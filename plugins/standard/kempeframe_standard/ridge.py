@@ -138,19 +138,32 @@ def _by_cholesky(systems: list[System], penalties: list[float]) -> list[Tensor]:
         distinct.setdefault((id(s.matrix), s.count * p), len(distinct)) for s, p in zip(systems, penalties, strict=True)
     ]
     first = [number.index(i) for i in range(len(distinct))]
-    matrix = torch.stack([systems[i].matrix for i in first])
+    size = systems[0].matrix.shape[0]
+    matrix = torch.stack([_even(systems[i].matrix, square=True) for i in first])
     loads = torch.tensor([systems[i].count * penalties[i] for i in first], dtype=torch.float64)
-    matrix.diagonal(dim1=1, dim2=2).add_(loads.to(matrix.device)[:, None])
+    matrix.diagonal(dim1=1, dim2=2)[:, :size].add_(loads.to(matrix.device)[:, None])
+    matrix.diagonal(dim1=1, dim2=2)[:, size:].fill_(1.0)
     factor, info = torch.linalg.cholesky_ex(matrix)
     sound = (info == 0).tolist()
     if len(distinct) == len(systems) and all(sound):
-        return list(_substitute(factor, torch.stack([system.right for system in systems])))
+        right = torch.stack([_even(system.right, square=False) for system in systems])
+        return list(_substitute(factor, right)[:, :size])
     return [
-        _substitute(factor[i], system.right)
+        _substitute(factor[i], _even(system.right, square=False))[:size]
         if sound[i]  # else it is not positive definite to working precision
         else _by_eigenvectors([system], [[penalty]])[0][0]
         for system, penalty, i in zip(systems, penalties, number, strict=True)
     ]
+
+
+def _even(matrix: Tensor, square: bool) -> Tensor:
+    """With zeros up to an even number of rows, and of columns if it is square.
+
+    In a batch of matrices of odd size every other one starts off a 16-byte boundary, where the linear algebra library
+    rounds otherwise: a fit's last bits would depend on its place in the stack.
+    """
+    odd = matrix.shape[0] % 2
+    return torch.nn.functional.pad(matrix, (0, odd if square else 0, 0, odd)) if odd else matrix
 
 
 def _substitute(factor: Tensor, right: Tensor) -> Tensor:

@@ -81,7 +81,8 @@ def test_many_penalties_at_once_are_each_alone(session: Session, n: int, k: int)
 
 def test_a_stack_changes_no_bit(session: Session) -> None:
     """Shapes mixed, other labels of one design included: each result is bitwise that of the fit alone."""
-    tasks = [task(n, k, seed=s) for s in range(3) for n, k in ((40, 7), (7, 40), (30, 7))]
+    shapes = ((40, 7), (30, 7), (7, 40), (9, 40), (50, 20), (300, 199))
+    tasks = [task(n, k, seed=s) for n, k in shapes for s in range(3)]
     shared = tasks[0].train.examples()
     other = Examples(shared.inputs, shared.targets.flip(0))  # type: ignore[union-attr]
     tasks.append(Task({"train": lambda: other}, (7,), (2,), dtype=torch.float64))

@@ -10,9 +10,9 @@ from kempeframe.columns import Expression
 from kempeframe.components import Component, Evaluator
 from kempeframe.lines import KeyPath
 from kempeframe.overrides import SECTIONS, member_name, split
-from kempeframe.problems import nearest, shown
+from kempeframe.problems import nearest, raised, shown
 from kempeframe.reading import Source
-from kempeframe.structure import spec_fields
+from kempeframe.structure import Invalid, spec_fields
 from kempeframe.sweep import PARTS, Configuration, Expansion
 
 CERTIFICATE_COLUMNS = ("converged", "residual", "steps", "fit_seconds")
@@ -25,13 +25,16 @@ def evaluator_columns(configurations: Iterable[Configuration]) -> dict[str, tupl
     """Column -> (evaluator, metric): `NAME.metric`, and the bare metric where one evaluator alone gives it.
 
     A measuring evaluator takes the bare name before theory, so that `test_error` is what was measured.
+
+    Raises:
+        Invalid: an evaluator's `columns()` fails, or gives something else than metric names.
     """
     full: dict[str, tuple[str, str]] = {}
     measured: dict[str, set[str]] = {}
     predicted: dict[str, set[str]] = {}
     for name, evaluator in _distinct(configurations):
         givers = predicted if evaluator.needs in ("components", "task") else measured
-        for metric in evaluator.columns():
+        for metric in _declared(name, evaluator):
             full[f"{name}.{metric}"] = (name, metric)
             givers.setdefault(metric, set()).add(name)
     for metric in {**predicted, **measured}:
@@ -39,6 +42,19 @@ def evaluator_columns(configurations: Iterable[Configuration]) -> dict[str, tupl
         if len(givers_of) == 1 and metric not in RESERVED:
             full.setdefault(metric, (next(iter(givers_of)), metric))
     return full
+
+
+def _declared(name: str, evaluator: Evaluator) -> Mapping[str, str]:
+    """What `columns()` says; it is a plugin's code, and may do anything."""
+    try:
+        declared = evaluator.columns()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise Invalid(f"columns() of {name} raised {raised(error)}") from error
+    if not isinstance(declared, Mapping) or not all(isinstance(metric, str) for metric in declared):
+        raise Invalid(f"columns() of {name}: expected metric names, each with a line of documentation")
+    return declared
 
 
 def _distinct(configurations: Iterable[Configuration]) -> Iterator[tuple[str, Evaluator]]:
@@ -96,8 +112,8 @@ class Columns:
     def _metrics(self, source: Source) -> set[str]:
         try:
             known = set(evaluator_columns(self.configurations))
-        except Exception as error:
-            source.problem(("evaluator",), f"columns() raised {type(error).__name__}: {error}")
+        except Invalid as error:
+            source.problem(("evaluator",), str(error))
             known, self.open = set(), set(self.expansion.names.values())
         classes = self.expansion.first.classes
         for index, name in self.expansion.names.items():
@@ -150,7 +166,7 @@ class Columns:
 def _metrics_of(cls: type[Component]) -> list[str] | None:
     """The columns of an evaluator whose fields are wrong: those that it has by default."""
     try:
-        return list(cls().columns())  # type: ignore[attr-defined]
+        return list(_declared("", cls()))  # type: ignore[arg-type]
     except Exception:
         return None
 

@@ -8,12 +8,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kempeframe import __version__
 
+WIDTH = 78  # of text that argparse leaves as it is
+DESCRIPTION = """\
+Run experiments that TOML files describe, and hold a paper's claims against
+what they measure. Such a file, a spec, names components of plugins (data, a
+model, an optimizer, an attack, evaluators), the axes of a sweep, figures, and
+claims. Results are stored: what was computed once is not computed again.
+"""
 EXAMPLES = """`kempeframe COMMAND --help` shows the options of a command.
 
 examples:
@@ -52,9 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kempeframe",
-        description="Run experiments that TOML specs describe, and hold papers' claims against what they measure.",
+        description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"kempeframe {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -71,9 +80,10 @@ def _command(
     made: argparse.ArgumentParser = commands.add_parser(
         name,
         help=help_text,
-        description=help_text[0].upper() + help_text[1:] + "." + more,
+        description=textwrap.fill(f"{help_text[0].upper()}{help_text[1:]}. {more}".strip(), WIDTH),
         epilog=f"{codes}examples:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # else --seed 3 would be --seeds 3
     )
     return made
 
@@ -86,7 +96,7 @@ def _add_spec_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="set a key as if the value stood in the file, say data.n_train=500; "
+        help="set a key as if the value (TOML; quotes may be left out) stood in the file, say data.n_train=500; "
         "a key that the sweep varies is no longer swept; may be given several times",
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="run N seeds, whatever the spec says")
@@ -103,20 +113,20 @@ def _add_run(commands: Any) -> None:
     run = _command(
         commands,
         "run",
-        "run a spec: table, figures, verdicts on its claims, TensorBoard",
+        "run a spec; write its table, figures, verdicts on its claims, and TensorBoard logs",
         [
             "specs/strong_collapse.toml",
             "specs/strong_collapse.toml --set data.n_train=500 --seeds 3",
             "specs/strong_collapse.toml --smoke --out /tmp/look --strict",
         ],
-        " What the store has is not computed again.",
+        "What the store has is not computed again, so that an interrupted run goes on where it stopped.",
         EXIT_CODES,
     )
     _add_spec_arguments(run)
     run.add_argument("--out", type=_folder, metavar="DIR", help="where to write (default: runs/NAME of the spec)")
     run.add_argument("--fresh", action="store_true", help="compute everything anew, also what is stored")
-    run.add_argument("--strict", action="store_true", help="exit 1 where a verdict differs from what its claim expects")
-    run.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or mps (default: cpu)")
+    run.add_argument("--strict", action="store_true", help="exit with 1 where a verdict is not what its claim expects")
+    run.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1 or mps (default: cpu)")
     run.add_argument("--time-limit", type=_seconds, metavar="SECONDS", help="a trial that takes longer fails")
     run.add_argument("--quiet", action="store_true", help="print nothing but problems and failures")
     run.set_defaults(command=_run)
@@ -126,7 +136,7 @@ def _add_check(commands: Any) -> None:
     check = _command(
         commands,
         "check",
-        "check a spec and say what a run would compute",
+        "check a spec and say what a run would compute; run and write nothing",
         ["specs/strong_collapse.toml", "specs/strong_collapse.toml --seeds 100"],
         codes="exit codes:\n  0  the spec is sound\n  2  it is not; every problem is printed\n\n",
     )
@@ -135,7 +145,13 @@ def _add_check(commands: Any) -> None:
 
 
 def _add_information(commands: Any) -> None:
-    listed = _command(commands, "list", "list the installed plugins and their components", ["", "standard"])
+    listed = _command(
+        commands,
+        "list",
+        "list the installed plugins and their components",
+        ["", "standard"],
+        'A spec uses a component by its name here: use = "PLUGIN.COMPONENT".',
+    )
     listed.add_argument("plugin", metavar="PLUGIN", nargs="?", help="only this one")
     listed.set_defaults(command=_list)
     show = _command(
@@ -151,7 +167,7 @@ def _add_information(commands: Any) -> None:
         "schema",
         "print a JSON Schema of specs, with which editors complete keys and show their documentation",
         ["> kempeframe.schema.json"],
-        ' A spec whose first line is "#:schema ./kempeframe.schema.json" is checked by editors that know Taplo.',
+        'A spec whose first line is "#:schema ./kempeframe.schema.json" is checked by editors that know Taplo.',
     )
     schema.set_defaults(command=_schema)
 

@@ -42,6 +42,15 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def raised(error: BaseException) -> str:
+    """What a plugin's code raised, on one line: `KeyError: 'x'`. Its own text may fail too."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean ...?` for the closest known name, else a short list of what there is."""
     known = sorted(set(known))

@@ -63,9 +63,7 @@ def paired_lower_limit(only_first: int, only_second: int, n: int, alpha: float) 
 
 
 def _least_difference(psi: Array, first_in: npt.NDArray[np.int64], alpha: float) -> Array:
-    """For each psi the least delta that makes the favourable outcomes likelier than `alpha`; 1 where none
-    does.
-    """
+    """For each psi the least delta that makes the favourable outcomes likelier than `alpha`; 1 without any."""
     weight = _binomial(len(first_in) - 1, psi)
     low, high = np.zeros_like(psi), np.ones_like(psi)
     impossible = np.sum(weight * _at_least(first_in, high), axis=1) <= alpha
@@ -94,9 +92,8 @@ def _newcombe(n: int, alpha: float) -> Array:
     correlation = -np.sqrt(np.minimum(p * q / np.where(rest > 0, rest, 1), 1))
     below, above = p - low[a], high[b] - q
     limit = p - q - np.sqrt(below**2 + above**2 - 2 * correlation * below * above)
-    limit = np.where(a + b <= n, limit, -np.inf)
-    # it may fall where a rises, by a little: no order that a reader would accept
-    limit = np.maximum.accumulate(limit, axis=0)
+    # It may fall, by a little, where a rises: (2, 4) lies below (1, 4) of 6. More wins must not count for less.
+    limit = np.maximum.accumulate(np.where(a + b <= n, limit, -np.inf), axis=0)
     return np.asarray(np.maximum.accumulate(limit[:, ::-1], axis=1)[:, ::-1])
 
 

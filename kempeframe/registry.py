@@ -13,13 +13,14 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import attrs
 import pluggy
 
 from kempeframe import hookspecs
-from kempeframe.components import KINDS, Component
-from kempeframe.problems import nearest, shown
+from kempeframe.components import KINDS, Component, Evaluator, Needs
+from kempeframe.problems import nearest, raised, shown
 
 GROUP = "kempeframe"  # the entry point group
 
@@ -120,8 +121,6 @@ class Registry:
             known = self.names(kind)
             hint = nearest(full_name, known) if known else ""
             raise UnknownName(f"expected PLUGIN.COMPONENT, got {shown(full_name)}{hint}")
-        if plugin in self.broken:
-            raise BrokenPlugin(f"plugin {plugin!r} is broken: {self.broken[plugin]}")
         self.load(plugin)
         cls = self.components[plugin].get(name)
         if cls is None:
@@ -154,8 +153,10 @@ class Registry:
         except BrokenPlugin as error:
             self.broken[plugin.name] = error
             raise
-        except Exception as error:
-            raise self._broken(plugin.name, f"can't be registered: {type(error).__name__}: {error}") from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise self._broken(plugin.name, f"can't be registered: {raised(error)}") from error
         self.plugins[plugin.name] = plugin
         self.components[plugin.name] = classes
         _LOADED[plugin.module.partition(".")[0]] = plugin
@@ -182,7 +183,7 @@ class Registry:
             raise
         except BaseException as error:  # SystemExit too: a plugin that ends the program is broken
             place = _last_place(error)
-            raise self._broken(name, f"can't be imported: {type(error).__name__}: {error}{place}") from error
+            raise self._broken(name, f"can't be imported: {raised(error)}{place}") from error
 
     def _broken(self, name: str, what: str) -> BrokenPlugin:
         self.broken[name] = BrokenPlugin(f"plugin {name!r} {what}")
@@ -200,8 +201,12 @@ def plugin_of(cls: type) -> Plugin | None:
 def _checked(plugin: str, kind: str, base: type[Component], cls: object) -> type[Component]:
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise BrokenPlugin(f"plugin {plugin!r}: kempeframe_{kind} returned {cls!r}, expected {base.__name__} classes")
-    if "__attrs_attrs__" not in vars(cls):  # attrs.has would take a parent's decorator for its own
+    # attrs.has would take a parent's decorator for its own; what another decorator leaves changeable has no hash.
+    if "__attrs_attrs__" not in vars(cls) or cls.__hash__ is None:
         raise BrokenPlugin(f"plugin {plugin!r}: {cls.__name__} lacks the @component decorator")
+    if issubclass(cls, Evaluator) and cls.needs not in get_args(Needs):
+        hint = nearest(str(cls.needs), get_args(Needs))
+        raise BrokenPlugin(f"plugin {plugin!r}: {cls.__name__} needs {cls.needs!r}, which there is not{hint}")
     try:
         attrs.resolve_types(cls)  # type: ignore[type-var]
     except (NameError, TypeError) as error:

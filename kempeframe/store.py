@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -39,7 +40,8 @@ class Namespace:
         self.scanned: dict[Path, int] = {}  # segment -> bytes that hold whole records
         self.pending: dict[bytes, bytes] = {}
         self.segment: Path | None = None
-        self.last_flush = time.monotonic()
+        self.lock = threading.RLock()
+        self.timer: threading.Timer | None = None
         self.refresh()
 
     def refresh(self) -> None:
@@ -55,11 +57,12 @@ class Namespace:
     def get(self, key: str) -> bytes | None:
         """The record of a key; None where there is none or where its checksum is wrong."""
         raw = bytes.fromhex(key)
-        if raw in self.pending:
-            return self.pending[raw]
-        if raw in self.index:
-            path, offset, length, checksum = self.index[raw]
-            return self._checked(path, offset, length, checksum)
+        with self.lock:
+            if raw in self.pending:
+                return self.pending[raw]
+            place = self.index.get(raw)
+        if place is not None:
+            return self._checked(*place)
         try:
             return _unpack_large(self._large(key).read_bytes(), raw)
         except OSError:
@@ -70,15 +73,23 @@ class Namespace:
         if len(payload) > LARGE:
             self._write_large(key, payload)
             return
-        self.pending[bytes.fromhex(key)] = payload
-        if time.monotonic() - self.last_flush > FLUSH_SECONDS:
-            self.flush()
+        with self.lock:
+            self.pending[bytes.fromhex(key)] = payload
+            if self.timer is None:  # flushes also while a long fit keeps the main thread
+                self.timer = threading.Timer(FLUSH_SECONDS, self.flush)
+                self.timer.daemon = True
+                self.timer.start()
 
     def flush(self) -> None:
         """Write what is pending to this process's segment, with one fsync."""
-        self.last_flush = time.monotonic()
-        if not self.pending:
-            return
+        with self.lock:
+            if self.timer is not None:
+                self.timer.cancel()
+                self.timer = None
+            if self.pending:
+                self._append()
+
+    def _append(self) -> None:
         if self.segment is None:
             self.root.mkdir(parents=True, exist_ok=True)
             self.segment = self.root / f"{time.time_ns():x}-{os.getpid()}.seg"

@@ -16,7 +16,7 @@ import cattrs
 from kempeframe.components import KINDS, Component, Fit, range_text
 from kempeframe.fieldtypes import type_text, union_members
 from kempeframe.lines import KeyPath
-from kempeframe.problems import nearest, shown
+from kempeframe.problems import nearest, raised, shown
 from kempeframe.registry import BrokenPlugin, Registry, UnknownName
 
 T = TypeVar("T")
@@ -238,12 +238,13 @@ def structure_record(raw: Any, cls: Any, name_of_it: str = "", **given: Any) -> 
         return FAILED
     try:
         return cls(**values, **given)
-    except RecursionError:
+    except (RecursionError, KeyboardInterrupt):
         raise
     except (ValueError, TypeError) as error:
-        raise Invalid(str(error) or f"{cls.__name__} refuses these values") from None
-    except (Exception, SystemExit) as error:  # whatever a component's own checks raise is said, not thrown
-        raise Invalid(f"{cls.__name__} raised {type(error).__name__}: {error}") from None
+        _, _, text = raised(error).partition(": ")
+        raise Invalid(text or f"{cls.__name__} refuses these values") from None
+    except BaseException as error:  # whatever a component's own checks raise is said, not thrown
+        raise Invalid(f"{cls.__name__} raised {raised(error)}") from None
 
 
 def _expected(attribute: attrs.Attribute[Any]) -> str:
@@ -337,6 +338,6 @@ def _new_component(raw: dict[str, Any], base: type[Component]) -> Any:
     except RecursionError:
         raise
     except Exception as error:
-        context.problem(str(error) if isinstance(error, Invalid) else f"{raw['use']} has no digest: {error}")
+        context.problem(str(error) if isinstance(error, Invalid) else f"{raw['use']} has no digest: {raised(error)}")
         return FAILED
     return value

@@ -235,7 +235,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "axis of an unknown evaluator": (
         added('"evaluator.thery.order" = [1]'),
         [
-            f'{LAST + 1} sweep."evaluator.thery.order" | there is no evaluator called \'thery\'; did you mean \'theory\'?',
+            f'{LAST + 1} sweep."evaluator.thery.order" | there is no evaluator called \'thery\'; '
+            "did you mean 'theory'?",
         ],
     ),
     "axis of an unknown fit": (
@@ -318,6 +319,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
         added('"data.size, optimizer.steps" = [\n[1,\n-2],\n]'),
         [f'{LAST + 3} sweep."data.size, optimizer.steps"[0][1] | -2 is out of range'],
     ),
+    "variant with a component of no section": (
+        added('[sweep.v.a]\nuse = "example_plugin.wide"'),
+        [f"{LAST + 2} sweep.v.a.use | variant 'a': unknown axis 'use': it starts with no section"],
+    ),
     "variant is no table": (added("[sweep.v]\na = 1"), [f"{LAST + 2} sweep.v.a | expected the changes of variant 'a'"]),
     "no variants": (added('"v" = {}'), [f"{LAST + 1} sweep.v | expected variants"]),
     "sweep is no table": (
@@ -378,7 +383,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "[sweep]", '[[claim]]\nstatement = "s"\nbelow = 0\nthreshold = { of = "risk" }\n[sweep]'
         ),
         [
-            "18 claim.1.threshold.of | unknown column 'risk': several evaluators give it; write 'error.risk' or 'train.risk'",
+            "18 claim.1.threshold.of | unknown column 'risk': several evaluators give it; "
+            "write 'error.risk' or 'train.risk'",
         ],
     ),
     "rows that there are not": (
@@ -396,7 +402,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "a condition that is none": (
         claim('threshold = { of = "risk", where = { "data.noise" = { above = 1 } } }\nbelow = 0'),
         [
-            f'{AT} claim.1.threshold.where."data.noise" | expected a value, a list of values, or {{ between = [low, high] }}',
+            f'{AT} claim.1.threshold.where."data.noise" | expected a value, a list of values, or '
+            "{ between = [low, high] }",
         ],
     ),
     "an empty condition": (
@@ -419,7 +426,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "claim with a wrong choice": (
         claim('threshold = { of = "risk" }\nbelow = 0\nexpect = "hold"'),
         [
-            f"{LAST + 5} claim.1.expect | expected one of 'holds', 'fails', 'undecided', got 'hold'; did you mean 'holds'?",
+            f"{LAST + 5} claim.1.expect | expected one of 'holds', 'fails', 'undecided', got 'hold'; did you mean "
+            "'holds'?",
         ],
     ),
     "unknown column in a figure": (
@@ -688,8 +696,33 @@ def test_a_broken_plugin_file(code: str, message: str, folder: Path, capsys: pyt
     found = refused(folder, capsys)
     assert_holds(found, "1 plugins[1] | plugin 'mine'")
     assert message in found
-    assert_holds(found, "4 data.use | plugin 'mine' is broken")
+    assert_holds(found, "4 data.use | plugin 'mine'")
     assert_holds(found, "7 model.use | unknown model component")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise KeyError('x')", "columns() of measure raised KeyError: 'x'"),
+        ("raise SystemExit(3)", "columns() of measure raised SystemExit: 3"),
+        ("return None", "columns() of measure: expected metric names"),
+        ("return {1: 'one'}", "columns() of measure: expected metric names"),
+        ("return 'risk'", "columns() of measure: expected metric names"),
+    ],
+)
+def test_an_evaluator_that_can_not_say_its_columns(
+    body: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "mine.py").write_text(
+        "from kempeframe import Evaluator, component, hookimpl\n@component\nclass Measure(Evaluator):\n    'm'\n"
+        f"    def columns(self):\n        {body}\n@hookimpl\ndef kempeframe_evaluator():\n    return [Measure]\n"
+    )
+    text = BASE.replace('"example_plugin.py"', '"example_plugin.py", "mine.py"').replace(SIZE, "size = 0")
+    (folder / "spec.toml").write_text(text + '[[evaluator]]\nuse = "mine.measure"\n')
+    found = refused(folder, capsys)
+    assert_holds(found, "5 data.size | 0 is out of range")
+    (folder / "spec.toml").write_text(text.replace("size = 0", SIZE) + '[[evaluator]]\nuse = "mine.measure"\n')
+    assert message in refused(folder, capsys)
 
 
 def test_what_is_no_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import tomli
 
@@ -127,6 +127,7 @@ def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str
         ([], "required: COMMAND"),
         (["rn"], "invalid choice: 'rn'"),
         (["run"], "required: SPEC"),
+        (["run", "x.toml", "--seed", "3"], "unrecognized arguments: --seed 3"),
         (["run", "x.toml", "--seeds", "two"], "invalid int value: 'two'"),
         (["run", "x.toml", "--time-limit", "soon"], "expected a number of seconds above 0, got 'soon'"),
         (["run", "x.toml", "--time-limit", "nan"], "expected a number of seconds above 0, got 'nan'"),

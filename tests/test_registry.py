@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import kempeframe
-from kempeframe.components import KINDS, Component
-from kempeframe.registry import BrokenPlugin, Registry, UnknownName, installed, plugin_of
-from kempeframe.structure import spec_fields
+from kempeframe.components import KINDS
+from kempeframe.registry import BrokenPlugin, Registry, UnknownName, plugin_of
 
 CORE = Path(kempeframe.__file__).parent
 EXAMPLE = Path(__file__).parent / "example_plugin.py"
@@ -50,6 +46,7 @@ def hook(returned: str, kind: str = "data") -> str:
     return f"@hookimpl\ndef kempeframe_{kind}():\n    return [{returned}]\n"
 
 
+MEASURE = "@component\nclass Measure(Evaluator):\n    'A measure.'\n    needs = 'networks'\n"
 THING = "@component\nclass Thing(Data):\n    'A thing.'\n"
 
 
@@ -70,10 +67,13 @@ THING = "@component\nclass Thing(Data):\n    'A thing.'\n"
         (THING + hook("Thing").replace("()", "(nonsense)"), "can't be registered"),
         (THING + hook("Thing").replace("[Thing]", "None"), "can't be registered: TypeError"),
         (THING + hook("Thing").replace("[Thing]", "1 / 0"), "can't be registered: ZeroDivisionError"),
+        (THING + hook("Thing").replace("return [Thing]", "raise SystemExit(0)"), "can't be registered: SystemExit: 0"),
+        (THING.replace("@component", "import attrs\n@attrs.define") + hook("Thing"), "Thing lacks the @component"),
+        (MEASURE.replace("networks", "network") + hook("Measure", "model"), "kempeframe_model returned .*Measure"),
+        (MEASURE + hook("Measure", "evaluator"), "Measure needs 'networks', which there is not; did you mean 'network'?"),
+        ("class Odd(BaseException):\n    def __str__(self):\n        1 / 0\nraise Odd\n", "can't be imported: Odd"),
         (
-            "from __future__ import annotations\n" + HEAD + "@component\nclass A(Data):\n    x: Missing = field(1)\n" + hook(
-                "A"
-            ),
+            f"from __future__ import annotations\n{HEAD}@component\nclass A(Data):\n    x: Missing = field(1)\n{hook('A')}",
             "a field type of A is unknown: name 'Missing' is not defined",
         ),
     ],
@@ -84,7 +84,7 @@ def test_a_broken_plugin_says_what_is_wrong(tmp_path: Path, code: str, message: 
     registry = Registry()
     with pytest.raises(BrokenPlugin, match=message):
         registry.load_file(path)
-    with pytest.raises(BrokenPlugin, match="plugin 'mine' is broken"):
+    with pytest.raises(BrokenPlugin, match=message):
         registry.find("data", "mine.thing")
 
 

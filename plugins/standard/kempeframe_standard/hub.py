@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1  # of the cache files; raised when they come to mean something else
-NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 Bytes = npt.NDArray[np.uint8]
 Row = tuple[bytes, int]  # an encoded image and its label
 
@@ -181,7 +181,7 @@ def _decode(rows: Iterable[Row], identity: str) -> npt.NDArray[np.void]:
 def _cached(path: Path, source: _Source) -> Images:
     try:
         return _open(path, source.identity)
-    except (OSError, ValueError):  # absent, cut short, or altered
+    except (OSError, EOFError, ValueError):  # absent, empty, cut short, or altered
         _write(path, _decode(source.rows(), source.identity))
     return _open(path, source.identity)
 
@@ -191,7 +191,7 @@ def _open(path: Path, identity: str) -> Images:
     """A cache file, its checksum verified once per process.
 
     Raises:
-        OSError, ValueError: there is none, or it is damaged.
+        OSError, EOFError, ValueError: there is none, or it is damaged.
     """
     records = np.load(path, mmap_mode="r")
     with path.open("rb") as file:

@@ -65,7 +65,7 @@ class ReluFeatures(Readout):
 
 
 def centred_targets(targets: Tensor, classes: int | None) -> Tensor:
-    """Regression targets (n, k) as they are; class indices (n,) as one-hot minus 1/classes."""
+    """Regression targets (n, k) as they are; class indices (n,) as one-hot minus 1/classes, in float64."""
     if classes is None:
         return targets.reshape(len(targets), -1)
-    return nn.functional.one_hot(targets, classes).to(torch.get_default_dtype()) - 1 / classes
+    return nn.functional.one_hot(targets, classes).double() - 1 / classes

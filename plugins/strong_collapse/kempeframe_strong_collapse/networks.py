@@ -11,13 +11,13 @@ from kempeframe.task import Moments, MomentSplit, Split
 
 
 class Projection(Readout):
-    """f(x) = x S v; S (d, m) is a buffer, v (m, outputs) the weight."""
+    """f(x) = x S v; S (d, m) is a buffer that is drawn again and not stored, v (m, outputs) the weight."""
 
     projection: Tensor
 
     def __init__(self, projection: np.ndarray, outputs: int, dtype: torch.dtype):
         super().__init__(projection.shape[1], outputs, dtype)
-        self.register_buffer("projection", torch.tensor(projection, dtype=dtype))
+        self.register_buffer("projection", torch.tensor(projection, dtype=dtype), persistent=False)
 
     def features(self, inputs: Tensor) -> Tensor:
         return inputs.flatten(1) @ self.projection

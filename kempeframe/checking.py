@@ -84,7 +84,7 @@ def check_evaluators(source: Source, configurations: Sequence[Configuration]) ->
     places = {name: index for index, name in reversed(list(enumerate(names)))}
     lacking = {k for c in configurations if c.fit is None for k in ("model", "optimizer") if getattr(c, k) is None}
     for name, evaluator in _distinct(c for c in configurations if c.fit is None):
-        if evaluator.needs in ("network", "trajectory") and lacking:
+        if evaluator.needs == "network" and lacking:
             missing = " and ".join(f"[{k}]" for k in sorted(lacking))
             source.problem(("evaluator", places.get(name, 0)), f"{name} measures a network: the spec lacks {missing}")
 
@@ -180,11 +180,14 @@ def _value(configuration: Configuration, name: str) -> Any:
     return value if isinstance(value, (bool, int, float, str)) else None
 
 
-def check_columns(source: Source, columns: Columns, members: Iterable[tuple[KeyPath, Any]], reduced: bool) -> None:
+def check_columns(source: Source, columns: Columns, members: Sequence[tuple[KeyPath, Any]], reduced: bool) -> None:
     """Every column that a claim, a figure or a formula names exists, and the rows that they select do.
 
     In a `reduced` spec rows may be absent.
     """
+    for axis in columns.expansion.axes:
+        if axis.variants and (axis.key in RESERVED or axis.key in columns.metrics or axis.key in columns.derived):
+            source.problem(axis.path, f"there is a column {axis.key!r} already: the axis needs another name")
     for name, expression in columns.derived.items():
         if name in columns.given or name in RESERVED or split(name)[0] in SECTIONS:
             source.problem(("columns", name), f"there is a column {name!r} already, or may be")
@@ -202,6 +205,36 @@ def check_columns(source: Source, columns: Columns, members: Iterable[tuple[KeyP
             message = _selection_problem(name, wanted, set() if reduced else columns.values(name))
             if message:
                 source.problem((*path, *next(_mentions(raw, name, wanted), ())), message)
+    if not reduced and not source.problems:  # else configurations may lack
+        for path, member in members:
+            _check_together(source, columns, path, member)
+
+
+def _check_together(source: Source, columns: Columns, path: KeyPath, member: Any) -> None:
+    """Conditions that trials fulfil one by one, as those on zipped axes may, are fulfilled by one trial at once."""
+    check = getattr(member, "check", member)
+    below = (*path, member.kind) if check is not member else path
+    sides: list[str] = [side for side in getattr(check, "sides", ()) if getattr(check, side)]
+    for side in sides or ["where"]:
+        wanted = [*check.where.items(), *(getattr(check, side).items() if sides else ())]
+        wanted = [(name, value) for name, value in wanted if columns.values(name)]  # others are not known yet
+        rows = (all(_fulfils(c, name, value) for name, value in wanted) for c in columns.configurations)
+        if wanted and not any(rows):
+            text = " and ".join(f"{name} {_wanted_text(value)}" for name, value in wanted)
+            source.problem((*below, side), f"no trial has {text} at once")
+
+
+def _fulfils(configuration: Configuration, name: str, wanted: Any) -> bool:
+    value = _value(configuration, name)
+    if isinstance(wanted, list):  # any of them
+        return any(_same(one, value) for one in wanted)
+    return value is not None and not _selection_problem(name, wanted, {value})
+
+
+def _wanted_text(wanted: Any) -> str:
+    if isinstance(wanted, Mapping):
+        return f"between {' and '.join(map(str, wanted['between']))}"
+    return f"one of {', '.join(map(str, wanted))}" if isinstance(wanted, list) else f"= {wanted}"
 
 
 def _mentions(raw: Any, name: str, wanted: Any = None) -> Iterator[KeyPath]:

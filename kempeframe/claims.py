@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 
 from kempeframe.components import field
-from kempeframe.contrasts import Contrast, Undecidable, pooled
+from kempeframe.contrasts import Contrast, Undecidable, column, pooled
 from kempeframe.intervals import Interval, Region
 from kempeframe.kinds_of_claim import (
     KINDS_OF_CLAIM,
@@ -23,7 +23,7 @@ from kempeframe.kinds_of_claim import (
     Slope,
     Threshold,
 )
-from kempeframe.table import Table
+from kempeframe.table import Table, matches
 
 Decision = Literal["holds", "fails", "undecided", "not comparable"]
 
@@ -171,18 +171,24 @@ def decide_all(claims: tuple[Claim, ...], table: Table, reduced: bool = False) -
 
 
 def decide_claim(claim: Claim, table: Table, reduced: bool = False) -> Verdict:
-    """Decide one claim: holds where every configuration's interval lies in the region, fails where one lies outside."""
+    """Decide one claim: holds where every configuration's interval lies in the region, fails where one lies outside.
+
+    It never raises: what can't be decided is undecided, with a reason.
+    """
+    with np.errstate(all="ignore"):  # inf - inf and the like give nan, and that is undecided
+        return _decide(claim, table)
+
+
+def _decide(claim: Claim, table: Table) -> Verdict:
     try:
         rows = _rows(claim, table)
         contrasts = list(_contrasts(claim, rows))
         if not contrasts:
             raise Undecidable("no rows to decide it on")
+        if claim.comparable is not None and (difference := _not_comparable(claim, claim.comparable, rows)):
+            return Verdict(claim=claim, decision="not comparable", reason=difference)
     except Undecidable as error:
         return Verdict(claim=claim, decision="undecided", reason=str(error))
-    if claim.comparable is not None and (reason := _not_comparable(claim.comparable, rows)):
-        return Verdict(claim=claim, decision="not comparable", reason=reason)
-    if claim.across == "mean" and len(contrasts) > 1:
-        contrasts = [pooled(contrasts)]
     parts = tuple(_part(claim, contrast) for contrast in contrasts)
     decisions = [part.decision for part in parts]
     if "fails" in decisions:
@@ -210,11 +216,31 @@ def _part(claim: Claim, contrast: Contrast) -> Part:
 def _contrasts(claim: Claim, rows: Table) -> Iterator[Contrast]:
     """The claim's contrasts in every configuration of the axes that it leaves free."""
     check = claim.check
-    free = [a for a in rows.axes if a not in check.used(rows) and len(rows.unique(a)) > 1]
-    for values, group in rows.groups(free):
+    found: dict[str, list[Contrast]] = {}  # of each step, where the kind has several
+    for values, group in rows.groups(_free(rows, check.used(rows))):
         label = ", ".join(f"{_short(name)} = {_number(value)}" for name, value in values.items())
         for contrast in check.contrasts(group, claim.given_region):
-            yield attrs.evolve(contrast, label=", ".join(filter(None, [label, contrast.label])))
+            if claim.across == "mean":
+                found.setdefault(contrast.label, []).append(contrast)
+            else:
+                yield attrs.evolve(contrast, label=", ".join(filter(None, [label, contrast.label])))
+    yield from map(pooled, found.values())
+
+
+def _free(rows: Table, used: set[str]) -> list[str]:
+    """The axes that the claim neither goes along nor compares.
+
+    One that those determine (`"data.n, optimizer.rate" = [[10, 0.1], [20, 0.2]]`) moves with them: it isn't free.
+    """
+    used = used.intersection(rows.axes)
+    points = sum(1 for _ in rows.groups(sorted(used))) if used else 0
+    free = []
+    for axis in rows.axes:
+        if axis in used or len(rows.unique(axis)) < 2:
+            continue
+        if not used or sum(1 for _ in rows.groups([*sorted(used), axis])) > points:
+            free.append(axis)
+    return free
 
 
 def _short(name: str) -> str:
@@ -227,11 +253,13 @@ def _number(value: Any) -> str:
 
 def _rows(claim: Claim, table: Table) -> Table:
     """The rows a claim is about. A failed trial among them leaves the claim undecided: nothing is averaged away."""
+    if not len(table):
+        raise Undecidable("no rows to decide it on")
     for name, wanted in claim.check.where.items():
-        column = table.columns[name]
+        values = column(table, name)
         for value in wanted if isinstance(wanted, list) else [wanted]:
             if not isinstance(value, Mapping) and not len(table.where({name: value})):
-                shown = ", ".join(_number(v) for v in table.unique(name)[:8]) if column else "nothing"
+                shown = ", ".join(_number(v) for v in table.unique(name)[:8]) if len(values) else "nothing"
                 raise Undecidable(f"no row has {name} = {_number(value)} (there is {shown})")
     rows = table.where(claim.check.where)
     failed = [status for status in rows.columns.get("status", []) if status != "done"]
@@ -240,7 +268,18 @@ def _rows(claim: Claim, table: Table) -> Table:
     return rows
 
 
-def _not_comparable(rule: Comparable, rows: Table) -> str:
+def _not_comparable(claim: Claim, rule: Comparable, rows: Table) -> str:
+    """Why the configurations that the claim compares are not comparable; empty where they are."""
+    sides = [side for name in claim.check.sides if (side := getattr(claim.check, name))]
+    if len(sides) > 1:  # two named sides: the rows of neither don't matter
+        sides += list(getattr(claim.check, "minus", None) or ())
+        keep = np.zeros(len(rows), dtype=bool)
+        for side in sides:
+            keep |= np.all([matches(column(rows, name), wanted) for name, wanted in side.items()], axis=0)
+        rows = rows.take(keep)
+    values = column(rows, rule.of)
+    if values.dtype == object or not np.isfinite(values).all():
+        raise Undecidable(f"{rule.of} is not a finite number in every row: nothing says whether they are comparable")
     means = [float(np.mean(group.column(rule.of))) for _, group in rows.groups(rows.axes)]
     spread = max(means) - min(means)
     if spread <= rule.within:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kempeframe.trial import Fitted
 
 C = TypeVar("C", bound=type)
-Needs = Literal["components", "task", "network", "trajectory"]
+Needs = Literal["components", "task", "network"]
 
 
 def field(

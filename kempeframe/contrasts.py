@@ -12,6 +12,8 @@ from kempeframe import intervals, locations
 from kempeframe.intervals import Interval, Region
 from kempeframe.table import Table
 
+EXACT = "exact"  # the method of an interval of theory
+
 
 class Undecidable(Exception):
     """The rows at hand can't decide the claim; the message says why."""
@@ -29,6 +31,8 @@ class Contrast:
     boolean: bool = False  # the column holds true and false, not numbers that happen to be 0 and 1
     interval: Interval | None = None  # where the kind has its own
     label: str = ""
+    seeds: tuple[Any, ...] = ()
+    numbers: tuple[np.ndarray, Region] | None = None  # what to take for a mean over configurations instead
 
     def estimate(self, statistic: str) -> Interval:
         """The 95 % interval that fits the numbers."""
@@ -62,12 +66,10 @@ class Contrast:
         """The compared number of each seed; nan where a ratio has none."""
         if self.second is None:
             return self.first
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self.first / self.second if self.scale == "ratio" else self.first - self.second
+        return np.asarray(self.first / self.second if self.scale == "ratio" else self.first - self.second)
 
     def _exact_interval(self) -> Interval:
-        value = float(self._joined()[0])
-        return Interval(value, value, value, len(self.first), "exact")
+        return exact_interval(float(self._joined()[0]), len(self.first), "not a number")
 
 
 def _censored(first: np.ndarray, second: np.ndarray) -> tuple[Interval, Literal["holds", "fails", "undecided"]]:
@@ -80,28 +82,46 @@ def _censored(first: np.ndarray, second: np.ndarray) -> tuple[Interval, Literal[
     return interval, "holds" if order.p_earlier <= 0.025 else "fails" if order.p_later <= 0.025 else "undecided"
 
 
+def exact_interval(value: float, n: int, otherwise: str) -> Interval:
+    """Of a number without sampling error: the number; undecidable, and why, where it is nan."""
+    if math.isnan(value):
+        return Interval(value, -math.inf, math.inf, n, EXACT, otherwise)
+    return Interval(value, value, value, n, EXACT)
+
+
 def pooled(contrasts: list[Contrast]) -> Contrast:
     """The mean over configurations, seed by seed; ratios as geometric means.
 
     Raises:
         Undecidable: the configurations differ in their seeds, or the kind has no mean.
     """
-    first = contrasts[0]
+    head = contrasts[0]
+    if len(contrasts) == 1:
+        return head
     if any(c.interval is not None or c.scale == "censored" for c in contrasts):
         raise Undecidable("this kind of claim has no mean over configurations")
-    if len({len(c.first) for c in contrasts}) > 1:
+    if len({frozenset(c.seeds) for c in contrasts}) > 1:
         raise Undecidable("the configurations differ in their seeds")
-    log = first.scale == "ratio"
-    columns: list[np.ndarray | None] = []
-    for arrays in ([c.first for c in contrasts], [c.second for c in contrasts]):
-        if any(a is None for a in arrays):
-            columns.append(None)
-        else:
-            stacked = np.stack([np.asarray(a, dtype=float) for a in arrays if a is not None])
-            columns.append(np.exp(np.mean(np.log(stacked), axis=0)) if log else stacked.mean(axis=0))
-    assert columns[0] is not None
-    label = f"mean of {len(contrasts)}"
-    return attrs.evolve(first, first=columns[0], second=columns[1], label=label, boolean=False)
+    places = [np.argsort([str(seed) for seed in c.seeds]) for c in contrasts]
+    firsts = [(c.numbers[0] if c.numbers else c.first)[order] for c, order in zip(contrasts, places, strict=True)]
+    seconds = [c.second[order] for c, order in zip(contrasts, places, strict=True) if c.second is not None]
+    log = head.scale == "ratio"
+    return Contrast(
+        first=_mean(firsts, log),
+        second=_mean(seconds, log) if seconds else None,
+        region=head.numbers[1] if head.numbers else head.region,
+        scale=head.scale,
+        exact=all(c.exact for c in contrasts),
+        label=", ".join(filter(None, [head.label, f"mean of {len(contrasts)}"])),
+        seeds=tuple(head.seeds[i] for i in places[0]),
+    )
+
+
+def _mean(arrays: list[np.ndarray], log: bool) -> np.ndarray:
+    stacked = np.stack(arrays).astype(float)
+    if log and not (stacked > 0).all():
+        raise Undecidable("a ratio is not of positive values")
+    return np.asarray(np.exp(np.log(stacked).mean(axis=0)) if log else stacked.mean(axis=0))
 
 
 def by_seed(rows: Table, of: str) -> dict[Any, float]:
@@ -110,10 +130,12 @@ def by_seed(rows: Table, of: str) -> dict[Any, float]:
     Raises:
         Undecidable: more than one row has a seed, or a value is missing.
     """
-    values = rows.column(of)
+    values = column(rows, of)
     if values.dtype == object:
         raise Undecidable(f"{of} holds text, not numbers")
-    seeds = rows.columns["seed"]
+    seeds = rows.columns.get("seed", [])
+    if len(seeds) < len(values):
+        raise Undecidable("the rows have no seed")
     if len(set(seeds)) < len(seeds):
         raise Undecidable("several rows of one seed: say in `where` which configuration is meant")
     if np.isnan(values).any():
@@ -121,32 +143,50 @@ def by_seed(rows: Table, of: str) -> dict[Any, float]:
     return dict(zip(seeds, values.tolist(), strict=True))
 
 
-def paired(first: dict[Any, float], second: dict[Any, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Two columns over the seeds that both have.
+def paired(*sides: dict[Any, float]) -> tuple[tuple[Any, ...], list[np.ndarray]]:
+    """The seeds that all sides have, and each side's values over them.
 
     Raises:
         Undecidable: there is no common seed.
     """
-    seeds = [s for s in first if s in second]
+    seeds = tuple(s for s in sides[0] if all(s in side for side in sides))
     if not seeds:
         raise Undecidable("the two sides share no seed")
-    return np.array([first[s] for s in seeds]), np.array([second[s] for s in seeds])
+    return seeds, [np.array([side[s] for s in seeds]) for side in sides]
 
 
-def curve(rows: Table, of: str, along: str) -> tuple[np.ndarray, np.ndarray]:
-    """x (points,) in rising order, and values (seeds, points).
+@attrs.frozen(kw_only=True)
+class Curve:
+    """A column along an axis, seed by seed."""
+
+    x: np.ndarray  # (points,), rising
+    values: np.ndarray  # (seeds, points)
+    seeds: tuple[Any, ...]
+
+
+def curve(rows: Table, of: str, along: str) -> Curve:
+    """A column along an axis, of the seeds that have all its points.
 
     Raises:
-        Undecidable: fewer than two points, or seeds without some of them.
+        Undecidable: fewer than two points, one that is no finite number, or no seed that has all.
     """
-    column = rows.column(along)
-    if column.dtype == object:
+    places = column(rows, along)
+    if places.dtype == object:
         raise Undecidable(f"{along} holds text: no axis to go along")
-    x = np.unique(column)
+    if not np.isfinite(places).all():
+        raise Undecidable(f"{along} is not a finite number in every row")
+    x = np.unique(places)
     if len(x) < 2:
         raise Undecidable(f"{along} has fewer than two values here")
-    parts = [by_seed(rows.take(column == value), of) for value in x]
-    seeds = [s for s in parts[0] if all(s in part for part in parts)]
+    parts = [by_seed(rows.take(places == value), of) for value in x]
+    seeds = tuple(s for s in parts[0] if all(s in part for part in parts))
     if not seeds:
         raise Undecidable("no seed has all points")
-    return x, np.array([[part[s] for part in parts] for s in seeds])
+    return Curve(x=x, values=np.array([[part[s] for part in parts] for s in seeds]), seeds=seeds)
+
+
+def column(rows: Table, name: str) -> np.ndarray:
+    """A column; Undecidable where the table has none of that name."""
+    if name not in rows.columns:
+        raise Undecidable(f"there is no column {name}")
+    return rows.column(name)

@@ -212,7 +212,8 @@ def _panel(
         if one.theory is not None and not curves and figure.theory != figure.x:
             panel.plot(one.x, one.theory, "--", color=colours[one.hue], linewidth=1.6)
     for curve in curves:
-        panel.plot(curve.x, curve.y, "-" if exact else "--", color=colours.get(curve.hue, "#666666"), linewidth=1.6, zorder=1.5)
+        line = "-" if exact else "--"
+        panel.plot(curve.x, curve.y, line, color=colours.get(curve.hue, "#666666"), linewidth=1.6, zorder=1.5)
     if figure.theory == figure.x and series:  # theory against itself: the diagonal on which points should lie
         ends = [min(s.x.min() for s in series), max(s.x.max() for s in series)]
         panel.plot(ends, ends, "--", color="#888888", linewidth=1.4, zorder=1)
@@ -250,7 +251,10 @@ def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, 
         exact = all(s.exact for s in series)
         joined: Any = "-" if exact or not figure.theory else "none"
         marker = "" if exact else "o"
-        handles = [Line2D([], [], marker=marker, linestyle=joined, color=c, label=number(h)) for h, c in colours.items()]
+        handles = [
+            Line2D([], [], marker=marker, linestyle=joined, color=colour, label=number(hue))
+            for hue, colour in colours.items()
+        ]
     if figure.theory and not all(s.exact for s in series):
         seeds = "measured, 95 % interval" if any(np.isfinite(s.low).any() for s in series) else "measured"
         handles.append(Line2D([], [], marker="o", linestyle="none", color="#444444", label=seeds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import math
@@ -50,8 +51,11 @@ def _fitting(line: str) -> str:
 def show_command(name: str) -> int:
     """Print one component: what it does, its fields, where it is written."""
     registry = Registry()
-    plugin, _, component = name.partition(".")
+    plugin, dot, component = name.partition(".")
     try:
+        if not dot and plugin not in installed():
+            _load_all(registry)
+            raise UnknownName(f"expected PLUGIN.COMPONENT, got {name!r}{nearest(name, registry.names())}")
         registry.load(plugin)
         cls = registry.components[plugin].get(component)
         if cls is None:
@@ -70,6 +74,13 @@ def show_command(name: str) -> int:
         _show_columns(cls)
     print(f"source {source_file(cls)}")
     return 0
+
+
+def _load_all(registry: Registry) -> None:
+    """Load every installed plugin; a broken one is remembered by the registry."""
+    for name in sorted(installed()):
+        with contextlib.suppress(BrokenPlugin):
+            registry.load(name)
 
 
 def field_text(attribute: attrs.Attribute[Any]) -> str:
@@ -130,10 +141,8 @@ def schema_command() -> int:
     from kempeframe.schema import spec_schema
 
     registry = Registry()
-    for name in sorted(installed()):
-        try:
-            registry.load(name)
-        except BrokenPlugin as error:
-            print(error, file=sys.stderr)
+    _load_all(registry)
+    for error in registry.broken.values():
+        print(error, file=sys.stderr)
     print(json.dumps(spec_schema(registry), indent=1, allow_nan=False))
     return 2 if registry.broken else 0

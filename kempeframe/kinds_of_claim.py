@@ -11,8 +11,8 @@ import numpy as np
 
 from kempeframe import locations
 from kempeframe.components import field
-from kempeframe.contrasts import Contrast, Undecidable, by_seed, curve, paired
-from kempeframe.intervals import Interval, Region
+from kempeframe.contrasts import Contrast, Curve, Undecidable, by_seed, column, curve, exact_interval, paired
+from kempeframe.intervals import MIN_SEEDS, Interval, Region
 from kempeframe.table import Table, matches
 
 KINDS_OF_CLAIM = ("slope", "order", "ratio", "difference", "agreement", "threshold", "monotone", "location")
@@ -34,7 +34,7 @@ class _Kind:
 
     def columns(self) -> list[str]:
         """Columns it names outside `where`."""
-        return [self.of, *(name for side in self.sides for name in (getattr(self, side) or {}))]
+        return [self.of, *(name for side in self.sides for name in (getattr(self, side) or {}))]  # type: ignore[attr-defined]
 
     def used(self, rows: Table) -> set[str]:
         """Axes that are not free: those the kind itself goes along."""
@@ -47,14 +47,22 @@ def _exact(rows: Table, *names: str) -> bool:
 
 def _boolean(rows: Table, of: str) -> bool:
     """Whether a column is one of true and false: then a rate has its own interval."""
-    return all(isinstance(value, bool) for value in rows.columns[of])
+    return all(isinstance(value, bool) for value in rows.columns.get(of, []))
 
 
 def _side(rows: Table, selection: Where, of: str) -> dict[Any, float]:
     for name, wanted in selection.items():
-        if not matches(rows.column(name), wanted).any():
+        if not matches(column(rows, name), wanted).any():
             raise Undecidable(f"no row has {name} = {wanted}")
     return by_seed(rows.where(selection), of)
+
+
+def _without(rows: Table, selection: Where) -> Table:
+    """The rows that meet none of the conditions."""
+    rest = np.ones(len(rows), dtype=bool)
+    for name, wanted in selection.items():
+        rest &= ~matches(column(rows, name), wanted)
+    return rows.take(rest)
 
 
 @attrs.frozen(kw_only=True)
@@ -64,8 +72,14 @@ class Threshold(_Kind):
     of: str = field(doc="column")
 
     def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
-        values = np.array(list(by_seed(rows, self.of).values()))
-        yield Contrast(first=values, region=region, exact=_exact(rows, self.of), boolean=_boolean(rows, self.of))
+        values = by_seed(rows, self.of)
+        yield Contrast(
+            first=np.array(list(values.values())),
+            region=region,
+            exact=_exact(rows, self.of),
+            boolean=_boolean(rows, self.of),
+            seeds=tuple(values),
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -83,24 +97,25 @@ class Slope(_Kind):
         return {self.against}
 
     def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
-        x, y = curve(rows, self.of, self.against)
+        found = curve(rows, self.of, self.against)
+        x, y = found.x, found.values
         if (self.scale in ("log-log", "semilog-x") and (x <= 0).any()) or (
             self.scale in ("log-log", "semilog-y") and (y <= 0).any()
         ):
             raise Undecidable(f"a value of {self.of} or {self.against} is not above 0: it has no logarithm")
         x = np.log(x) if self.scale in ("log-log", "semilog-x") else x
         y = np.log(y) if self.scale in ("log-log", "semilog-y") else y
-        exact = _exact(rows, self.of)
-        if exact:
-            y = y[:1]
         centred = x - x.mean()
-        slopes = y @ centred / (centred @ centred)
-        yield Contrast(first=slopes, region=region, exact=exact)
+        squares = float(centred @ centred)
+        if squares == 0:
+            raise Undecidable(f"the values of {self.against} are too close together")
+        slopes = np.sum(y * (centred / squares), axis=1)
+        yield Contrast(first=slopes, region=region, exact=_exact(rows, self.of), seeds=found.seeds)
 
 
 @attrs.frozen(kw_only=True)
 class Difference(_Kind):
-    """A column in one configuration minus the same column in another, paired by seed; with `minus`, a difference of those."""
+    """A column in one configuration minus the same in another, paired by seed; `minus`: a difference of two such."""
 
     of: str = field(doc="column")
     first: Where = field(doc="rows of the first side")
@@ -116,14 +131,18 @@ class Difference(_Kind):
         return super().used(rows) | {name for side in self.minus or () for name in side}
 
     def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
-        first, second = paired(_side(rows, self.first, self.of), _side(rows, self.second, self.of))
-        exact, boolean = _exact(rows, self.of), self.minus is None and _boolean(rows, self.of)
-        if self.minus is not None:
-            third, fourth = paired(*(_side(rows, side, self.of) for side in self.minus))
-            if len(third) != len(first):
-                raise Undecidable("the two differences differ in their seeds")
-            first, second = first - second, third - fourth
-        yield Contrast(first=first, second=second, region=region, exact=exact, boolean=boolean)
+        sides = (self.first, self.second, *(self.minus or ()))
+        seeds, (first, second, *others) = paired(*(_side(rows, side, self.of) for side in sides))
+        if others:
+            first, second = first - second, others[0] - others[1]
+        yield Contrast(
+            first=first,
+            second=second,
+            region=region,
+            exact=_exact(rows, self.of),
+            boolean=not others and _boolean(rows, self.of),
+            seeds=seeds,
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -137,8 +156,9 @@ class Ratio(_Kind):
     sides: ClassVar[tuple[str, ...]] = ("numerator", "denominator")
 
     def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
-        first, second = paired(_side(rows, self.numerator, self.of), _side(rows, self.denominator, self.of))
-        yield Contrast(first=first, second=second, region=region, scale="ratio", exact=_exact(rows, self.of))
+        seeds, (first, second) = paired(*(_side(rows, side, self.of) for side in (self.numerator, self.denominator)))
+        exact = _exact(rows, self.of)
+        yield Contrast(first=first, second=second, region=region, scale="ratio", exact=exact, seeds=seeds)
 
 
 @attrs.frozen(kw_only=True)
@@ -156,7 +176,7 @@ class Order(_Kind):
             raise ValueError("an order needs no above, below or within")
 
     def contrasts(self, rows: Table, region: Region | None) -> Iterator[Contrast]:
-        lower, higher = paired(_side(rows, self.lower, self.of), _side(rows, self.higher, self.of))
+        seeds, (lower, higher) = paired(*(_side(rows, side, self.of) for side in (self.lower, self.higher)))
         censored = bool(np.isposinf(lower).any() or np.isposinf(higher).any())
         yield Contrast(
             first=lower,
@@ -165,6 +185,7 @@ class Order(_Kind):
             scale="censored" if censored else "difference",
             exact=_exact(rows, self.of),
             boolean=_boolean(rows, self.of),
+            seeds=seeds,
         )
 
 
@@ -188,7 +209,8 @@ class Monotone(_Kind):
         return {self.along}
 
     def contrasts(self, rows: Table, region: Region | None) -> Iterator[Contrast]:
-        x, values = curve(rows, self.of, self.along)
+        found = curve(rows, self.of, self.along)
+        x, values = found.x, found.values
         rising = self.direction == "increasing"
         wanted = Region(low=0.0 - self.tolerance) if rising else Region(high=self.tolerance)
         for i in range(len(x) - 1):
@@ -198,8 +220,9 @@ class Monotone(_Kind):
                 second=values[:, i],
                 region=wanted,
                 exact=_exact(rows, self.of),
-                boolean=self.tolerance == 0 and _boolean(rows, self.of),
+                boolean=_boolean(rows, self.of),
                 label=label,
+                seeds=found.seeds,
             )
 
 
@@ -227,16 +250,13 @@ class Agreement(_Kind):
         return [self.of, self.theory, *(self.minus or {})]
 
     def contrasts(self, rows: Table, region: Region | None) -> Iterator[Contrast]:
-        baseline = _side(rows, self.minus, self.of) if self.minus else None
-        if self.minus:
-            rest = np.ones(len(rows), dtype=bool)
-            for name, wanted in self.minus.items():
-                rest &= ~matches(rows.column(name), wanted)
-            rows = rows.take(rest)
-        measured, predicted = paired(by_seed(rows, self.of), by_seed(rows, self.theory))
-        if baseline is not None:
-            measured, subtracted = paired(dict(zip(rows.columns["seed"], measured, strict=True)), baseline)
-            measured = measured - subtracted
+        baseline = [_side(rows, self.minus, self.of)] if self.minus else []
+        rest = _without(rows, self.minus or {})
+        seeds, (measured, predicted, *others) = paired(by_seed(rest, self.of), by_seed(rest, self.theory), *baseline)
+        if not np.isfinite(predicted).all():
+            raise Undecidable(f"{self.theory} is infinite here")
+        if others:
+            measured = measured - others[0]
         if self.absolute is not None:
             first, wanted = measured - predicted, Region(-self.absolute, self.absolute)
         else:
@@ -244,7 +264,20 @@ class Agreement(_Kind):
                 raise Undecidable(f"{self.theory} is 0 here: a relative tolerance has no meaning")
             assert self.relative is not None
             first, wanted = measured / predicted, Region(1 - self.relative, 1 + self.relative)
-        yield Contrast(first=first, region=wanted, exact=_exact(rows, self.of, self.theory))
+        exact = _exact(rows, self.of, self.theory)
+        if not exact and not others and _boolean(rest, self.of) and (predicted == predicted[0]).all():
+            region = self._around(float(predicted[0]))
+            numbers = (first, wanted)
+            yield Contrast(first=measured, region=region, boolean=True, seeds=seeds, numbers=numbers)
+        else:
+            yield Contrast(first=first, region=wanted, exact=exact, seeds=seeds)
+
+    def _around(self, predicted: float) -> Region:
+        """Where a rate must lie to agree with a prediction: it has an interval of its own."""
+        width = self.absolute if self.absolute is not None else (self.relative or 0.0) * abs(predicted)
+        if not predicted - width < predicted + width:
+            raise Undecidable(f"the tolerance is too small beside {self.theory}")
+        return Region(predicted - width, predicted + width)
 
 
 @attrs.frozen(kw_only=True)
@@ -270,32 +303,42 @@ class Location(_Kind):
         return {self.along, *(self.minus or {})}
 
     def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
-        if self.minus:
-            rest = np.ones(len(rows), dtype=bool)
-            for name, wanted in self.minus.items():
-                rest &= ~matches(rows.column(name), wanted)
-            x, values = curve(rows.take(rest), self.of, self.along)
-            _, baseline = curve(rows.where(self.minus), self.of, self.along)
-            if baseline.shape != values.shape:
-                raise Undecidable("the subtracted rows differ in their seeds or points")
-            values = values - baseline
-        else:
-            x, values = curve(rows, self.of, self.along)
-        if self.at == "crossing":
-            assert self.level is not None
-            found = locations.crossing_interval(x, values, self.level, not self.minus and _boolean(rows, self.of))
-        elif _exact(rows, self.of):
-            best = np.argmax(values[0]) if self.at == "maximum" else np.argmin(values[0])
-            found = Interval(float(x[best]), float(x[best]), float(x[best]), len(values), "exact")
-        else:
-            found = self._optimum(x, values, not self.minus and _boolean(rows, self.of))
-        yield Contrast(first=values.mean(axis=0), region=region, interval=found)
+        found = self._curve(rows)
+        boolean, exact = not self.minus and _boolean(rows, self.of), _exact(rows, self.of)
+        locate = self._crossing if self.at == "crossing" else self._optimum
+        interval = locate(found, boolean, exact)
+        yield Contrast(first=found.values[:, 0], region=region, interval=interval, seeds=found.seeds)
 
-    def _optimum(self, x: np.ndarray, values: np.ndarray, boolean: bool) -> Interval:
+    def _curve(self, rows: Table) -> Curve:
+        """What is located on: with `minus`, the difference of the seeds and points that both have."""
+        if not self.minus:
+            return curve(rows, self.of, self.along)
+        found = curve(_without(rows, self.minus), self.of, self.along)
+        baseline = curve(rows.where(self.minus), self.of, self.along)
+        if found.seeds != baseline.seeds or not np.array_equal(found.x, baseline.x):
+            raise Undecidable("the subtracted rows differ in their seeds or points")
+        return attrs.evolve(found, values=found.values - baseline.values)
+
+    def _crossing(self, found: Curve, boolean: bool, exact: bool) -> Interval:
+        assert self.level is not None
+        interval = locations.crossing_interval(found.x, found.values, self.level, boolean)
+        if exact:
+            return exact_interval(interval.estimate, interval.n, interval.reason)
+        return interval
+
+    def _optimum(self, found: Curve, boolean: bool, exact: bool) -> Interval:
         """The hull of the points that can't be excluded as the optimum of the mean curve."""
-        mean = values.mean(axis=0)
+        x, n, method = found.x, len(found.values), "set of possible optima"
+        mean = found.values.mean(axis=0)
+        if np.isnan(mean).any():
+            return Interval(math.nan, -math.inf, math.inf, n, method, "the mean curve is not finite")
         best = float(x[np.argmax(mean) if self.at == "maximum" else np.argmin(mean)])
-        if len(values) < 3:
-            return Interval(best, -math.inf, math.inf, len(values), "set of possible optima", "fewer than 3 seeds")
-        possible = x[locations.optimum_set(values, self.at, boolean)]
-        return Interval(best, float(possible.min()), float(possible.max()), len(values), "set of possible optima")
+        if exact:
+            return exact_interval(best, n, "")
+        if n < MIN_SEEDS:
+            return Interval(best, -math.inf, math.inf, n, method, f"{n} seeds; at least {MIN_SEEDS} are needed")
+        kind: Literal["maximum", "minimum"] = "maximum" if self.at == "maximum" else "minimum"
+        if not boolean and (found.values == found.values[0]).all():
+            return Interval(best, -math.inf, math.inf, n, method, "all seeds gave the same value")
+        possible = x[locations.optimum_set(found.values, kind, boolean)]
+        return Interval(best, float(possible.min()), float(possible.max()), n, method)

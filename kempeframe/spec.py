@@ -27,7 +27,7 @@ from kempeframe.sweep import PARTS, Configuration, Expansion
 class Seeds:
     """Seeds as `{ first = 100, count = 6 }`."""
 
-    first: int = field(default=0, doc="first seed", ge=0)
+    first: int = field(default=0, doc="first seed", ge=0, le=1e15)
     count: int = field(doc="how many", ge=1)
 
 

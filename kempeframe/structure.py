@@ -20,6 +20,7 @@ from kempeframe.problems import nearest, raised, shown
 from kempeframe.registry import BrokenPlugin, Registry, UnknownName
 
 T = TypeVar("T")
+LARGEST_INT = 2**63 - 1  # what tables and tensors hold
 FAILED: Any = object()  # the value of what could not be structured; its problems are noted
 
 
@@ -131,14 +132,15 @@ def _exact(raw: Any, kind: Any) -> Any:
     return raw
 
 
-def _integer(raw: Any, kind: Any) -> int:
-    if isinstance(raw, RangeFloat):
-        return round(raw)
-    if isinstance(raw, float) and raw.is_integer():
-        return int(raw)
-    if isinstance(raw, bool) or not isinstance(raw, int):
+def _integer(raw: Any, kind: Any) -> Any:
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)):
         raise _misfit(raw, kind)
-    return raw
+    if isinstance(raw, float) and not (raw.is_integer() or isinstance(raw, RangeFloat)):
+        raise _misfit(raw, kind)
+    if abs(raw) > LARGEST_INT:
+        current().problem(f"expected a whole number of 64 bits, got {shown(raw)}")
+        return FAILED
+    return round(raw)
 
 
 def _number(raw: Any, kind: Any) -> float:

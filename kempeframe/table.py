@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,11 @@ class Table:
             raise KeyError(f"no column {name!r}{nearest(name, self.columns)}")
         values = self.columns[name]
         if all(v is None or isinstance(v, (int, float)) for v in values):
-            return np.array([np.nan if v is None else float(v) for v in values])
-        return np.array(values, dtype=object)
+            return np.array([np.nan if v is None else _float(v) for v in values])
+        objects = np.empty(len(values), dtype=object)
+        for i, value in enumerate(values):  # one by one: a list is one value
+            objects[i] = value
+        return objects
 
     def take(self, keep: np.ndarray | Sequence[int]) -> Table:
         """The rows of a boolean mask or of indices."""
@@ -55,14 +59,18 @@ class Table:
     def groups(self, names: Sequence[str]) -> Iterator[tuple[dict[str, Any], Table]]:
         """Subtables of equal values in `names`, in the order of their first rows."""
         indices: dict[tuple[Any, ...], list[int]] = {}
-        for i, key in enumerate(zip(*(self.columns[n] for n in names), strict=True)) if names else enumerate([()] * len(self)):
+        keys = [[_key(v) for v in self.columns[name]] for name in names]
+        for i, key in enumerate(zip(*keys, strict=True) if names else [()] * len(self)):
             indices.setdefault(key, []).append(i)
-        for key, rows in indices.items():
-            yield dict(zip(names, key, strict=True)), self.take(rows)
+        for rows in indices.values():
+            yield {name: self.columns[name][rows[0]] for name in names}, self.take(rows)
 
     def unique(self, name: str) -> list[Any]:
         """The values of a column: numbers sorted, others in the order of their first rows."""
-        values = list(dict.fromkeys(self.columns[name]))
+        found: dict[Any, Any] = {}
+        for value in self.columns[name]:
+            found.setdefault(_key(value), value)
+        values = list(found.values())
         return sorted(values) if all(isinstance(v, (int, float)) for v in values) else values
 
     def pandas(self) -> pd.DataFrame:
@@ -91,6 +99,24 @@ class Table:
                 numeric = all(v is None or isinstance(v, (int, float)) for v in values)
                 arrays[name] = pa.array([v if v is None else (float(v) if numeric else str(v)) for v in values])
         pq.write_table(pa.table(arrays), path)
+
+
+def _float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an int of more than 308 digits
+        return math.copysign(math.inf, number > 0 or -1)
+
+
+def _key(value: Any) -> Any:
+    """What equal values share: all nan are one, and what can't be hashed (a list) goes by how it prints."""
+    if isinstance(value, float) and math.isnan(value):
+        return "nan", float
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value), type(value)
+    return value
 
 
 def matches(column: np.ndarray, wanted: Any) -> np.ndarray:

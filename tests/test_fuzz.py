@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from kempeframe.problems import SpecError
 from kempeframe.spec import Spec, load_spec
 from tests.test_information import SOUND
+from tests.test_spec import BASE, CLAIMS
 
 SPECS = Path(__file__).parent.parent / "specs"
 EXAMPLE = Path(__file__).parent / "example_plugin.py"
@@ -87,7 +88,16 @@ agreement = { of = "risk", theory = "predicted.risk", absolute = 0.1 }
 seeds = 1
 "sweep.data.size" = [1]
 """
-DOCUMENTS = [tomli.loads(text) for text in (RICH, SOUND, (SPECS / "strong_collapse.toml").read_text())]
+CLAIMED = f"""{BASE}
+[[evaluator]]
+use = "example_plugin.theory"
+[columns]
+double = "2 * error.loss"
+[sweep]
+"data.size" = [10, 20]
+"data.noise" = [0, 0.5]
+{CLAIMS}"""
+DOCUMENTS = [tomli.loads(text) for text in (RICH, SOUND, CLAIMED, (SPECS / "strong_collapse.toml").read_text())]
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +127,7 @@ def loaded(folder: Path, content: bytes, overrides: Sequence[str] = (), smoke: b
 
 def test_the_documents_that_are_changed_are_sound(folder: Path) -> None:
     assert isinstance(loaded(folder, RICH.encode()), Spec)
+    assert isinstance(loaded(folder, CLAIMED.encode()), Spec)
     assert isinstance(loaded(folder, RICH.encode(), smoke=True), Spec)
 
 

@@ -49,8 +49,10 @@ def test_list_of_one_plugin(capsys: pytest.CaptureFixture[str]) -> None:
         (["list", "standrd"], "unknown plugin 'standrd'; did you mean 'standard'?"),
         (["show", "standard.rige"], "unknown component 'standard.rige'; did you mean 'standard.ridge'?"),
         (["show", "standrd.ridge"], "unknown plugin 'standrd'; did you mean 'standard'?"),
-        (["show", "ridge"], "unknown plugin 'ridge'"),
-        (["show", ""], "unknown plugin ''"),
+        (["show", "ridge"], "expected PLUGIN.COMPONENT, got 'ridge'; did you mean 'standard.ridge'?"),
+        (["show", "standard"], "unknown component 'standard'; did you mean 'standard."),
+        (["show", ""], "expected PLUGIN.COMPONENT, got ''"),
+        (["show", ".ridge"], "unknown plugin ''"),
     ],
 )
 def test_unknown_names_exit_with_2(

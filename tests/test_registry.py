@@ -70,11 +70,13 @@ THING = "@component\nclass Thing(Data):\n    'A thing.'\n"
         (THING + hook("Thing").replace("return [Thing]", "raise SystemExit(0)"), "can't be registered: SystemExit: 0"),
         (THING.replace("@component", "import attrs\n@attrs.define") + hook("Thing"), "Thing lacks the @component"),
         (MEASURE.replace("networks", "network") + hook("Measure", "model"), "kempeframe_model returned .*Measure"),
-        (MEASURE + hook("Measure", "evaluator"), "Measure needs 'networks', which there is not; did you mean 'network'?"),
+        (MEASURE + hook("Measure", "evaluator"), r"Measure needs 'networks', which .* did you mean 'network'\?"),
         ("class Odd(BaseException):\n    def __str__(self):\n        1 / 0\nraise Odd\n", "can't be imported: Odd"),
         (
-            f"from __future__ import annotations\n{HEAD}@component\nclass A(Data):\n    x: Missing = field(1)\n{hook('A')}",
-            "a field type of A is unknown: name 'Missing' is not defined",
+            "from __future__ import annotations\n" + HEAD + THING.replace(
+                "'A thing.'", "x: Missing = 1"
+            ) + hook("Thing"),
+            "a field type of Thing is unknown: name 'Missing' is not defined",
         ),
     ],
 )

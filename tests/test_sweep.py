@@ -196,3 +196,52 @@ def test_ranges_too_large_for_any_memory_are_refused_at_once(write_spec: Write) 
     axes = "\n".join(f'"{key}" = {{ linear = [0, 1], points = {2**62} }}' for key in ("data.noise", "data.limit"))
     with pytest.raises(SpecError, match=r"trials; at most 1,000,000(.|\n)*'data\.nois'; did you mean"):
         load_spec(write_spec(BASE + axes + '\n"nois.x" = [1]\n[columns]\na = "data.nois"'))
+
+
+@pytest.mark.parametrize("name", ["seed", "status", "converged", "risk", "theory.risk", "twice"])
+def test_an_axis_of_variants_takes_no_other_columns_name(write_spec: Write, name: str) -> None:
+    text = f'{BASE}"{name}" = {{ a = {{ data.size = 3 }}, b = {{ data.size = 4 }} }}\n[columns]\ntwice = "2 * risk"\n'
+    with pytest.raises(SpecError, match=f"there is a column '{name}' already"):
+        load_spec(write_spec(text))
+
+
+@pytest.mark.parametrize(
+    "axis", ["[1, 1e30]", "{ geometric = [1, 1e300], points = 3 }", "{ linear = [0, -1e19], points = 2 }"]
+)
+def test_whole_numbers_stay_within_64_bits(write_spec: Write, axis: str) -> None:
+    with pytest.raises(SpecError, match="expected a whole number of 64 bits"):
+        swept(write_spec, f'"data.shift" = {axis}')
+
+
+ZIPPED = '"data.noise, data.size" = [[0.1, 10], [0.2, 20]]\n'
+CLAIM = '[[claim]]\nstatement = "s"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            CLAIM + 'threshold = { of = "risk", where = { "data.noise" = 0.1, "data.size" = 20 } }\nbelow = 1\n',
+            "no trial has data.noise = 0.1 and data.size = 20 at once",
+        ),
+        (
+            CLAIM + 'order = { of = "risk", where = { "data.noise" = { between = [0, 0.1] } }, '
+            'lower = { "data.size" = 10 }, higher = { "data.size" = [20] } }\n',
+            "no trial has data.noise between 0 and 0.1 and data.size one of 20 at once",
+        ),
+        (
+            '[[figure]]\nname = "f"\nx = "data.size"\ny = "risk"\nwhere = { "data.noise" = 0.2, "data.size" = 10 }\n',
+            "no trial has data.noise = 0.2 and data.size = 10 at once",
+        ),
+    ],
+)
+def test_conditions_that_no_trial_fulfils_at_once(write_spec: Write, text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        swept(write_spec, ZIPPED + text)
+    swept(write_spec, ZIPPED + text, "optimizer.rate=0.5")  # a changed spec may lack the rows of a claim
+
+
+def test_conditions_that_some_trial_fulfils_at_once(write_spec: Write) -> None:
+    where = '{ "data.noise" = 0.2, "data.size" = 20, "converged" = true }'
+    text = f'threshold = {{ of = "risk", where = {where} }}\nbelow = 1\n'
+    swept(write_spec, ZIPPED + CLAIM + text)

@@ -198,7 +198,7 @@ def _open(path: Path, identity: str) -> Images:
         file.seek(-4, io.SEEK_END)
         checksum = int.from_bytes(file.read(4), "little")
     whole = path.stat().st_size == records.offset + records.nbytes + 4
-    if not whole or zlib.crc32(records.view(np.uint8)) != checksum:
+    if not whole or zlib.crc32(records.view(np.uint8).data) != checksum:
         raise ValueError(f"{path} is damaged")
     return Images(identity, records["pixels"], np.array(records["label"]))
 
@@ -210,7 +210,7 @@ def _write(path: Path, records: npt.NDArray[np.void]) -> None:
     try:
         with beside.open("wb") as file:
             np.save(file, records, allow_pickle=False)
-            file.write(zlib.crc32(records.view(np.uint8)).to_bytes(4, "little"))
+            file.write(zlib.crc32(records.view(np.uint8).data).to_bytes(4, "little"))
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

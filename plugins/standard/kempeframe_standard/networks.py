@@ -43,15 +43,15 @@ class Readout(nn.Module):
 
 
 class ReluFeatures(Readout):
-    """Random ReLU features: sqrt(2/m) relu(x V + b)."""
+    """Random ReLU features: sqrt(2/m) relu(x V + b). V and b are buffers that are drawn again and not stored."""
 
     first: Tensor
     bias: Tensor
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray, outputs: int, dtype: torch.dtype):
         super().__init__(weight.shape[1], outputs, dtype)
-        self.register_buffer("first", torch.tensor(weight, dtype=dtype))
-        self.register_buffer("bias", torch.tensor(bias, dtype=dtype))
+        self.register_buffer("first", torch.tensor(weight, dtype=dtype), persistent=False)
+        self.register_buffer("bias", torch.tensor(bias, dtype=dtype), persistent=False)
 
     def features(self, inputs: Tensor) -> Tensor:
         scale = math.sqrt(2 / self.first.shape[1])

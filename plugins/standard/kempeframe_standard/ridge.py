@@ -169,7 +169,8 @@ def _even(matrix: Tensor, square: bool) -> Tensor:
 def _substitute(factor: Tensor, right: Tensor) -> Tensor:
     """(L L')^-1 right. Not cholesky_solve: on small matrices its last bits depend on where in a batch they lie."""
     forward = torch.linalg.solve_triangular(factor, right, upper=False)
-    return torch.linalg.solve_triangular(factor.mT, forward, upper=True)
+    solution: Tensor = torch.linalg.solve_triangular(factor.mT, forward, upper=True)
+    return solution
 
 
 def _by_eigenvectors(systems: list[System], penalties: list[list[float]]) -> list[list[Tensor]]:

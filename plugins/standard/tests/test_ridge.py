@@ -135,7 +135,8 @@ def test_test_error_and_accuracy_are_what_they_say(session: Session) -> None:
     labels = batch.targets.numpy()  # type: ignore[union-attr]
     one_hot = np.eye(10)[labels] - 0.1
     run = Run(0, session)
-    assert TestError().evaluate(fitted, run)["test_error"] == pytest.approx(((outputs - one_hot) ** 2).sum(1).mean(), rel=1e-5)
+    squared = ((outputs - one_hot) ** 2).sum(1).mean()
+    assert TestError().evaluate(fitted, run)["test_error"] == pytest.approx(squared, rel=1e-5)
     assert Accuracy().evaluate(fitted, run)["accuracy"] == (outputs.argmax(1) == labels).mean()
     regression = session.fitted(Fit(data=LinearRegression(), model=Linear(), optimizer=Ridge()), Run(0, session))
     assert TestError().evaluate(regression, run)["test_error"] < 0.1

@@ -6,7 +6,7 @@ from kempeframe_strong_collapse import data, data_iterative, data_labels, evalua
 
 @hookimpl
 def kempeframe_data():  # type: ignore[no-untyped-def]
-    return [data.GaussianMixture, data_iterative.IterativeMixture, data_labels.SyntheticLabels]
+    return [data.GaussianMixture, data.GeneralMixture, data_iterative.IterativeMixture, data_labels.SyntheticLabels]
 
 
 @hookimpl
@@ -19,6 +19,7 @@ def kempeframe_evaluator():  # type: ignore[no-untyped-def]
     return [
         evaluators.ExcessRisk,
         evaluators.Theory,
+        evaluators.GeneralTheory,
         evaluators.IterativeTheory,
         evaluators.OptimalWeight,
         evaluators.OptimalPenalty,

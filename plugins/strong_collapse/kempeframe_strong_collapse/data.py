@@ -11,6 +11,7 @@ from kempeframe import Data, component, field
 from kempeframe_strong_collapse.population import (
     Population,
     eigenvalues,
+    random_rotation,
     random_signs,
     scaled,
     wishart_factor,
@@ -117,10 +118,9 @@ class GaussianMixture(Data):
 
         from kempeframe.task import Examples
 
-        scale = np.sqrt(eigenvalues(self.dimension, self.spectrum))
-        inputs = run.rng("data", "design").standard_normal((self.n_train, self.dimension)) * scale
-        noise = run.rng("data", "noise").standard_normal(self.n_train)
         is_synthetic = np.arange(self.n_train) >= self.n_train - self.n_synthetic
+        inputs = self._inputs(run, is_synthetic)
+        noise = run.rng("data", "noise").standard_normal(self.n_train)
         targets = np.where(
             is_synthetic,
             inputs @ synthetic + self.synthetic_noise * noise,
@@ -135,6 +135,10 @@ class GaussianMixture(Data):
             weights,
             torch.from_numpy(is_synthetic),
         )
+
+    def _inputs(self, run: Run, is_synthetic: NDArray[np.bool_]) -> Vector:
+        scale = np.sqrt(eigenvalues(self.dimension, self.spectrum))
+        return run.rng("data", "design").standard_normal((self.n_train, self.dimension)) * scale
 
     def _draw_moments(self, run: Run, real: Vector, synthetic: Vector) -> Split:
         """X'X = A L L' A and X'noise = A L z, with A = Sigma^(1/2): exact, and d^3 for any n."""
@@ -162,3 +166,47 @@ class GaussianMixture(Data):
             )
         moments = Moments(torch.from_numpy(gram), torch.from_numpy(cross[:, None]), self.n_train)
         return MomentSplit(moments)
+
+
+@component
+class GeneralMixture(GaussianMixture):
+    """gaussian_mixture whose synthetic inputs have a covariance of their own, U diag(s') U' (brief, Section 3.8).
+
+    s' is `synthetic_spectrum`; U is a uniform rotation that belongs to the trial, like the signs. Signal, shift,
+    quality and test error are those of the real inputs. Where the spectra agree and U = I, it is gaussian_mixture.
+    """
+
+    synthetic_spectrum: float | tuple[float, ...] = field(
+        0.0, "eigenvalues of the synthetic inputs' covariance: exponent, or the list of them", ge=0
+    )
+    rotated: bool = field(True, "rotate the synthetic inputs' eigenbasis against the real one's")
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.sampler != "examples":
+            raise ValueError('sampler = "moments": different covariances need examples')
+        given = self.synthetic_spectrum
+        if isinstance(given, tuple) and len(given) != self.dimension:
+            raise ValueError(f"synthetic_spectrum lists {len(given)} eigenvalues, dimension = {self.dimension}")
+        if isinstance(given, tuple) and not any(given):
+            raise ValueError("synthetic_spectrum: all eigenvalues are 0")
+
+    def synthetic_root(self, run: Run) -> Vector:
+        """(d, d): A with A A' the synthetic inputs' covariance; x = A z."""
+        scale = np.sqrt(eigenvalues(self.dimension, self.synthetic_spectrum))
+        if not self.rotated:
+            return np.diag(scale)
+        rotation: Vector = random_rotation(self.dimension, run.root.rng("data", "rotation"))
+        return rotation * scale
+
+    def load(self, run: Run) -> Task:
+        task = super().load(run)
+        root = self.synthetic_root(run)
+        task.truth |= {"synthetic_weight": self.labels(run)[1], "synthetic_covariance": root @ root.T}
+        return task
+
+    def _inputs(self, run: Run, is_synthetic: NDArray[np.bool_]) -> Vector:
+        normals = run.rng("data", "design").standard_normal((self.n_train, self.dimension))
+        inputs = normals * np.sqrt(eigenvalues(self.dimension, self.spectrum))
+        inputs[is_synthetic] = normals[is_synthetic] @ self.synthetic_root(run).T
+        return inputs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -11,9 +11,10 @@ from kempeframe import Evaluator, NoTheory, component
 from kempeframe.components import Needs
 from kempeframe.digest import full_name
 from kempeframe_strong_collapse import theory, theory_mixing
-from kempeframe_strong_collapse.data import GaussianMixture
+from kempeframe_strong_collapse.data import GaussianMixture, GeneralMixture
 from kempeframe_strong_collapse.data_iterative import IterativeMixture
 from kempeframe_strong_collapse.models import RandomProjection
+from kempeframe_strong_collapse.theory_general import general_risk
 
 if TYPE_CHECKING:
     from kempeframe.runs import Run
@@ -72,6 +73,50 @@ class Theory(Evaluator):
 
 
 @component
+class GeneralTheory(Evaluator):
+    """Ridge where real and synthetic inputs have different covariances (Section 3.8 of the brief), for the drawn truth.
+
+    Covers strong_collapse.general_mixture with standard.linear under standard.ridge, loss weights included.
+    """
+
+    needs: ClassVar[Needs] = "task"  # rotation and signs are the trial's
+
+    def columns(self) -> Mapping[str, str]:
+        return {
+            "test_error": "bias + variance + collapse",
+            "bias": "error if every label came from w1 without noise",
+            "variance": "error from label noise",
+            "collapse": "what synthetic labels add",
+        }
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
+        data = fitted.data
+        if not isinstance(data, GeneralMixture):
+            raise NoTheory(f"no theory for {full_name(type(data))}; there is one for strong_collapse.general_mixture")
+        _linear_ridge(fitted)
+        if isinstance(fitted.model, RandomProjection):
+            raise NoTheory("no theory of different covariances for random projections")
+        penalty = fitted.optimizer.penalty  # type: ignore[union-attr]
+        in_use = data.n_train if data.synthetic_weight else data.n_train - data.n_synthetic
+        if in_use == 0:
+            raise NoTheory("no theory where every example has weight 0")
+        if penalty == 0 and in_use <= data.dimension:
+            raise NoTheory("different covariances without penalty need more examples than dimensions")
+        truth = fitted.task.truth
+        fraction = data.n_synthetic / data.n_train
+        found = general_risk(
+            np.stack([np.diag(truth["eigenvalues"]), truth["synthetic_covariance"]]),
+            data.n_train,
+            penalty,
+            targets=np.stack([truth["weight"], truth["synthetic_weight"]]),
+            fractions=(1 - fraction, fraction),
+            noise=(data.noise, data.synthetic_noise),
+            weights=(1.0, data.synthetic_weight),
+        )
+        return {name: float(getattr(found, name)) for name in self.columns()}
+
+
+@component
 class IterativeTheory(Evaluator):
     """Test error after each round of iterative mixing with fresh examples, and its limit (Section 5 of the paper)."""
 
@@ -92,7 +137,7 @@ class IterativeTheory(Evaluator):
         if isinstance(fitted.model, RandomProjection):
             raise NoTheory("no theory of iterative mixing for random projections")
         population = data.population()
-        arguments = dict(
+        arguments: dict[str, Any] = dict(
             signal=population.signal,
             noise=data.noise,
             synthetic_noise=data.synthetic_noise,
@@ -149,7 +194,7 @@ class OptimalPenalty(Evaluator):
         return {"penalty": best.penalty, "test_error": best.test_error}
 
 
-def _population(fitted: Fitted, data: GaussianMixture) -> dict[str, object]:
+def _population(fitted: Fitted, data: GaussianMixture) -> dict[str, Any]:
     population = data.population()
     return dict(
         signal=population.signal,
@@ -168,7 +213,7 @@ def covered(fitted: Fitted) -> GaussianMixture:
         NoTheory: it does not; the message says which component it lacks.
     """
     data = fitted.data
-    if not isinstance(data, GaussianMixture) or isinstance(data, IterativeMixture):
+    if not isinstance(data, GaussianMixture) or isinstance(data, (GeneralMixture, IterativeMixture)):
         raise NoTheory(f"no theory for {full_name(type(data))}; there is one for strong_collapse.gaussian_mixture")
     _linear_ridge(fitted)
     return data

@@ -1,4 +1,4 @@
-"""Evaluators for real inputs: the excess risk over a finite population, and the theory with that population's moments."""
+"""Evaluators for real inputs: the excess risk over a finite population, and the theory with its moments."""
 
 from __future__ import annotations
 
@@ -41,9 +41,13 @@ class RealPopulation:
         Raises:
             NoTheory: the network is not linear in its inputs.
         """
-        if not hasattr(network, "effective_weight"):
-            raise NoTheory(f"the excess risk is for linear networks, not for a {type(network).__name__}")
-        return np.asarray(self.basis.T @ network.effective_weight().detach().cpu().double().numpy())
+        from kempeframe.task import CannotGive
+
+        try:
+            weight = network.effective_weight()  # type: ignore[operator]
+        except (AttributeError, CannotGive):
+            raise NoTheory(f"the excess risk is for linear networks, not for a {type(network).__name__}") from None
+        return np.asarray(self.basis.T @ weight.detach().cpu().double().numpy())
 
 
 _POPULATIONS: OrderedDict[tuple[str, str], RealPopulation] = OrderedDict()  # the last few, by pool and preparation
@@ -79,7 +83,7 @@ def _moments(truth: LabelledTruth) -> RealPopulation:
 
 @component
 class PopulationRisk(Evaluator):
-    """|w_hat - w1|^2_Sigma over the whole population: excess risk over its least-squares labels, summed over outputs."""
+    """|w_hat - w1|^2_Sigma over the population: excess risk over its least-squares labels, summed over outputs."""
 
     def columns(self) -> Mapping[str, str]:
         return {"test_error": "excess risk over the population's least squares"}

@@ -35,7 +35,14 @@ def scaled(diagonal: NDArray[np.float64], spectrum: NDArray[np.float64], size: f
 
 def random_signs(diagonal: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """A vector (d,) with exactly these squares: no spread of its norm hides what is measured (brief, trap T10)."""
-    return np.sqrt(diagonal) * rng.choice([-1.0, 1.0], size=len(diagonal))
+    return np.asarray(np.sqrt(diagonal) * rng.choice([-1.0, 1.0], size=len(diagonal)))
+
+
+def random_rotation(dimension: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A uniform (Haar) orthogonal matrix (d, d): QR of a Gaussian one, the signs of R's diagonal made positive."""
+    q, r = np.linalg.qr(rng.standard_normal((dimension, dimension)))
+    rotation: NDArray[np.float64] = q * np.sign(np.diagonal(r))
+    return rotation
 
 
 def wishart_factor(

@@ -1,4 +1,4 @@
-"""Models and evaluators of strong_collapse: the projection's law, the exact risk, theory that refuses and theory that holds."""
+"""Models and evaluators: the projection's law, the exact risk, theory that refuses and theory that holds."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def test_many_points_at_once_are_each_alone(session: Session) -> None:
 
 
 def test_theory_counts_the_rounded_synthetic_examples(session: Session) -> None:
-    rounded = Theory().evaluate(components(data=GaussianMixture(n_train=200, synthetic_fraction=0.002)), Run(0, session))
+    data = GaussianMixture(n_train=200, synthetic_fraction=0.002)
+    rounded = Theory().evaluate(components(data=data), Run(0, session))
     assert rounded["collapse"] == 0
 
 

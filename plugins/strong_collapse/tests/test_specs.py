@@ -43,7 +43,8 @@ def test_sabotage_without_shift_no_width_amplifies(tmp_path: Path) -> None:
     path = SPECS / "strong_collapse" / "pareto.toml"
     overrides = {"sweep.data.quality": [0.0, 3.0], "data.synthetic_fraction": 0.0, "data.dimension": 150}
     found = verdicts(kempeframe.run(path, overrides, seeds=8, store=tmp_path))
-    assert found["C7: with bad synthetic labels (c² = 3) the best network is smaller than the number of examples"] != "holds"
+    claim = "C7: with bad synthetic labels (c² = 3) the best network is smaller than the number of examples"
+    assert found[claim] != "holds"
 
 
 def test_sabotage_weight_zero_keeps_the_law(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ position i of both arrays is one seed.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal
 
 import attrs
@@ -210,9 +211,11 @@ def slope_interval(x: npt.ArrayLike, values: npt.ArrayLike) -> Interval:
 
 def is_boolean(values: npt.ArrayLike) -> bool:
     """Whether all of `values`, of any shape, are 0 or 1: to be asked of a whole column."""
-    return bool(np.isin(np.asarray(values), (0, 1)).all())
+    array = np.asarray(values)
+    return bool(((array == 0) | (array == 1)).all())
 
 
+@lru_cache(maxsize=4096)
 def t_quantile(n: int, alpha: float = ALPHA) -> float:
     """How many standard errors a limit lies from the mean of `n` values (see `t_limits`)."""
     return float(stdtrit(DEGREES * (n - 1), 1 - alpha))
@@ -301,7 +304,7 @@ def _too_few(n: int) -> str:
 def _booleans(boolean: bool | None, *samples: Array) -> bool:
     """Whether to take the samples for booleans: not where one is missing. Raises ValueError if one is 2, say."""
     joined = np.concatenate(samples)
-    if boolean and not np.isin(joined[~np.isnan(joined)], (0.0, 1.0)).all():
+    if boolean and not is_boolean(joined[~np.isnan(joined)]):
         raise ValueError("booleans must be 0 or 1")
     return boolean is not False and is_boolean(joined)
 

@@ -323,7 +323,7 @@ class Location(_Kind):
         assert self.level is not None
         interval = locations.crossing_interval(found.x, found.values, self.level, boolean)
         if exact:
-            return exact_interval(interval.estimate, interval.n, interval.reason)
+            return exact_interval(interval.estimate, interval.n, f"the mean doesn't cross {self.level:g}")
         return interval
 
     def _optimum(self, found: Curve, boolean: bool, exact: bool) -> Interval:

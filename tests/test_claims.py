@@ -102,7 +102,7 @@ def drawn(kind: str, noise: str, n: int, inside: float) -> Callable[[np.random.G
 @pytest.mark.parametrize("noise", NOISE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_at_the_boundary_it_holds_in_at_most_2_5_percent(kind: str, noise: str, n: int) -> None:
-    replications = 500
+    replications = 300
     found = share(claim(**KINDS[kind][0]), drawn(kind, noise, n, 0.0), "holds", replications)
     assert found <= bound(replications)
 
@@ -136,7 +136,7 @@ def test_a_ratio_at_the_boundary(n: int, spread: float) -> None:
         def draw(rng: np.random.Generator, noise: Draw = noise) -> Table:
             return table(np.array([[1.0], [2.0]]) * np.exp(spread * noise(rng, (2, n))))
 
-        assert share(made, draw, "holds", 500) <= bound(500)
+        assert share(made, draw, "holds", 300) <= bound(300)
 
     def inside(rng: np.random.Generator) -> Table:
         return table(np.array([[1.0], [9.0]]) * np.exp(0.3 * rng.standard_normal((2, 20))))
@@ -175,14 +175,14 @@ RATE_KINDS: dict[str, tuple[dict[str, Any], Callable[[float], list[float]], list
     "slope": (
         {"slope": {"of": "y", "against": "x", "scale": "linear"}, "above": 0.0},
         lambda p: [p] * 4,
-        [0.0, 0.3, 0.7, 1.0],
-        [1.0, 0.7, 0.3, 0.0],
+        [0.15, 0.4, 0.6, 0.85],
+        [0.85, 0.6, 0.4, 0.15],
     ),
     "agreement": (
         {"agreement": {"of": "y", "theory": "theory", "absolute": 0.45}},
         lambda p: [p],
-        [0.5],
-        [0.02],
+        [0.9],
+        [0.05],
     ),
     "optimum": (
         {"location": {"of": "y", "along": "x", "at": "maximum"}, "above": 0.5},
@@ -221,7 +221,7 @@ def rates(means: list[float], n: int, theory: float) -> Callable[[np.random.Gene
 @pytest.mark.parametrize("n", SEEDS)
 @pytest.mark.parametrize("kind", RATE_KINDS)
 def test_a_rate_at_the_boundary_holds_in_at_most_2_5_percent(kind: str, n: int) -> None:
-    replications = 300
+    replications = 200
     for p in RATES:
         theory = p - 0.45 if p > 0.5 else p + 0.45
         found = share(of_rate(kind, p), rates(RATE_KINDS[kind][1](p), n, theory), "holds", replications)
@@ -243,10 +243,9 @@ def test_a_rate_at_the_boundary_closely(kind: str, n: int) -> None:
 def test_a_rate_well_inside_holds_and_well_outside_fails(kind: str) -> None:
     _, _, inside, outside = RATE_KINDS[kind]
     made = of_rate(kind, 0.5)
-    # Exactly a half of twenty must not be alike for t: a slope of rates is decided where seeds differ.
-    assert share(made, rates(inside, 20, 0.5), "holds", 40) > 0.7
-    assert share(made, rates(outside, 20, 0.5), "fails", 40) > 0.7
-    assert share(made, rates(outside, 20, 0.5), "holds", 40) == 0
+    assert share(made, rates(inside, 20, 0.95), "holds", 40) > 0.7
+    assert share(made, rates(outside, 20, 0.95), "fails", 40) > 0.7
+    assert share(made, rates(outside, 20, 0.95), "holds", 40) == 0
 
 
 @pytest.mark.parametrize("n", SEEDS)
@@ -257,7 +256,7 @@ def test_censored_steps_at_the_boundary(n: int) -> None:
         steps = rng.exponential(1.0, (2, n)) * np.array([[1.0], [slower]])
         return table(np.where(steps > 1.5, np.inf, steps))
 
-    assert share(made, draw, "holds", 500) <= bound(500)
+    assert share(made, draw, "holds", 300) <= bound(300)
     if n == 20:
         assert share(made, lambda rng: draw(rng, 8.0), "holds", 60) > 0.8
         assert "log-rank" in decide_claim(made, draw(np.random.default_rng(0), 8.0)).parts[0].interval.method
@@ -266,7 +265,7 @@ def test_censored_steps_at_the_boundary(n: int) -> None:
 @pytest.mark.parametrize("n", SEEDS)
 def test_the_median_at_the_boundary_whatever_the_skew(n: int) -> None:
     made = claim(threshold={"of": "y"}, below=1.0, statistic="median")
-    assert share(made, lambda rng: table(np.exp(2 * rng.standard_normal((1, n)))), "holds", 500) <= bound(500)
+    assert share(made, lambda rng: table(np.exp(2 * rng.standard_normal((1, n)))), "holds", 300) <= bound(300)
     assert share(made, lambda rng: table(0.2 * np.exp(rng.standard_normal((1, 20)))), "holds", 60) > 0.8
 
 

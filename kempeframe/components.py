@@ -142,6 +142,7 @@ class Optimizer(Component):
     uses_attack: ClassVar[bool] = False
     together: ClassVar[tuple[str, ...]] = ()
     stack_over: ClassVar[tuple[str, ...]] = ()
+    trajectory: ClassVar[bool] = False  # it yields more than the last snapshot: each is evaluated as it comes
 
     def fit(self, network: nn.Module, task: Task, attack: Attack | None, run: Run) -> Iterator[Snapshot]:
         """Yield snapshots; the last one is the fit."""

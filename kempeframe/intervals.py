@@ -268,12 +268,11 @@ def _t_interval(sample: Array, scale: Array, method: str) -> Interval:
     if reason:
         return _undecidable(_mean(sample), n, method, reason)
     size = float(scale.max())
-    if too_tied(sample, size):
+    estimate, low, high = (float(number) for number in t_limits(sample, size))
+    if low == -math.inf:  # nothing is missing, and there are enough: it is the ties
         same = int(_ties(sample, size))
         reason = "all seeds gave the same value" if same == n else f"{same} of {n} seeds gave the same value"
-        return _undecidable(_mean(sample), n, method, reason)
-    estimate, low, high = (float(number) for number in t_limits(sample, size))
-    return Interval(estimate, low, high, n, method)
+    return Interval(estimate, low, high, n, method, reason)
 
 
 def _proportion_interval(sample: Array) -> Interval:

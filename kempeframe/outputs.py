@@ -39,6 +39,7 @@ class RunDirectory:
         if self._changed("table", rows):
             study.rows.write_csv(self.path / "table.csv")
             study.rows.write_parquet(self.path / "table.parquet")
+            study.history.write_parquet(self.path / "history.parquet")
             written.append("table")
         claims = [verdict.as_json() for verdict in study.claims]
         _write_json(self.path / "claims.json", claims)

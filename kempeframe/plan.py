@@ -56,6 +56,11 @@ def certificate_key(fit: str) -> str:
     return join("certificate", fit)
 
 
+def step_key(result: str, step: int) -> str:
+    """What a result at an earlier snapshot is stored under."""
+    return join(result, "step", step)
+
+
 def _key_parts(configuration: Configuration, evaluator: Evaluator) -> str:
     """The seedless part of a result's key: all that the evaluator may look at."""
     attack = configuration.attack.digest if configuration.attack and evaluator.uses_attack else ""

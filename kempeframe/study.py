@@ -14,7 +14,7 @@ import attrs
 from kempeframe.claims import Verdict, decide_all
 from kempeframe.components import NoTheory
 from kempeframe.limits import TrialTimeout, time_limit
-from kempeframe.plan import Cell, Plan, certificate_key, stacks
+from kempeframe.plan import Cell, Plan, certificate_key, stacks, step_key
 from kempeframe.spec import CERTIFICATE_COLUMNS, Spec
 from kempeframe.store import Store
 from kempeframe.sweep import Trial
@@ -63,6 +63,11 @@ class Study:
     def table(self) -> Any:
         """The results table as a pandas data frame."""
         return self.rows.pandas()
+
+    @cached_property
+    def history(self) -> Table:
+        """One row for each snapshot of each trial: the last one always, the earlier ones of a trajectory."""
+        return build_history(self)
 
     @cached_property
     def claims(self) -> list[Verdict]:
@@ -125,6 +130,7 @@ class _Runner:
         self.results: dict[str, dict[str, Any]] = {}
         self.failures: list[Failure] = []
         self.computed = 0
+        self.steps: dict[str, list[int]] = {}  # fit key -> steps of the snapshots noted
         self.cells_of: dict[str, list[Cell]] = {}  # fit key -> cells that look at its network
         self.others: dict[str, list[Cell]] = {"components": [], "task": []}
         for trial, cells in zip(plan.trials, plan.cells, strict=True):
@@ -156,6 +162,12 @@ class _Runner:
             return
         keys = {cell.key for cells in self.plan.cells for cell in cells}
         keys |= {certificate_key(key) for key in self.plan.fits}
+        self._read(keys)
+        for fit, cells in self.cells_of.items():
+            for step in self.results.get(certificate_key(fit), {}).get("snapshots", []):
+                self._read({step_key(cell.key, step) for cell in cells})
+
+    def _read(self, keys: set[str]) -> None:
         for key in keys:
             payload = self.session.store.results.get(key)
             if payload is not None:
@@ -176,16 +188,21 @@ class _Runner:
             self.progress.current(chosen[0].name)
             self._evaluate(chosen, [_for_theory(cell, self.session) for cell in chosen])
 
-    def _evaluate(self, cells: Sequence[Cell], fits: Sequence[Fitted]) -> None:
-        """Results of cells that share an evaluator; one that raises fails alone."""
+    def _evaluate(self, cells: Sequence[Cell], fits: Sequence[Fitted], limited: bool = True) -> None:
+        """Results of cells that share an evaluator; one that raises fails alone.
+
+        Inside a fit, whose own time limit runs, `limited` is False.
+        """
         evaluator = cells[0].evaluator
         runs = [fitted.run or self.session.run_of_components() for fitted in fits]
         try:
-            with time_limit(self.options.time_limit, len(cells)):
+            with time_limit(self.options.time_limit if limited else None, len(cells)):
                 found = evaluator.evaluate_many(fits, runs)
             for cell, metrics in zip(cells, found, strict=True):
                 self._keep(cell.key, checked_metrics(evaluator, metrics))
         except (Exception, TrialTimeout) as error:
+            if isinstance(error, TrialTimeout) and not limited:
+                raise
             if len(cells) == 1:
                 if isinstance(error, NoTheory):
                     self._keep(cells[0].key, {NOT_COVERED: str(error)})
@@ -193,7 +210,7 @@ class _Runner:
                     self._fail(cells[0].trial, error, cells[0].name)
                 return
             for cell, fitted in zip(cells, fits, strict=True):
-                self._evaluate([cell], [fitted])
+                self._evaluate([cell], [fitted], limited)
 
     def _evaluate_stored(self, key: str) -> bool:
         """Evaluate a stored fit; False where its record turns out to be damaged."""
@@ -208,23 +225,38 @@ class _Runner:
 
     def _finish(self, key: str, fitted: Fitted) -> None:
         """Evaluate a fit for every trial that shares it."""
-        self._keep(certificate_key(key), {**fitted.certificate, "steps": fitted.step})
+        steps = self.steps.get(key) or self.results.get(certificate_key(key), {}).get("snapshots", [])
+        history = {"snapshots": steps} if steps else {}
+        self._keep(certificate_key(key), {**fitted.certificate, "steps": fitted.step, **history})
         for cell in self.cells_of[key]:
-            if cell.key not in self.results:
+            noted = self.results.get(step_key(cell.key, fitted.step))
+            if cell.key not in self.results and noted is not None:
+                self._keep(cell.key, noted)
+            elif cell.key not in self.results:
                 own = attrs.evolve(fitted, attack=cell.trial.configuration.attack)
                 self._evaluate([cell], [own])
         self.progress.advance(len({id(cell.trial) for cell in self.cells_of[key]}))
+
+    def _note(self, key: str, fitted: Fitted) -> None:
+        """Evaluate a snapshot as it comes: the optimizer goes on to change its network."""
+        self.steps.setdefault(key, []).append(fitted.step)
+        for cell in self.cells_of[key]:
+            at = attrs.evolve(cell, key=step_key(cell.key, fitted.step))
+            if at.key not in self.results:
+                own = attrs.evolve(fitted, attack=cell.trial.configuration.attack)
+                self._evaluate([at], [own], limited=False)
 
     def _compute(self, stack: Sequence[str]) -> None:
         """Fit a stack. Where it raises, its units are tried alone; a fit that raises alone fails its trials."""
         members = [self.plan.fits[key] for key in stack]
         self.progress.current(_label(self.cells_of[stack[0]][0].trial))
-        done: set[int] = set()
         last: dict[int, Any] = {}
         try:
             with time_limit(self.options.time_limit, len(stack)):
                 for index, snapshot in fit_stack(members, self.session):
                     last[index] = snapshot
+                    if members[index][0].optimizer.trajectory:
+                        self._note(stack[index], Fitted.of(*members[index], self.session, snapshot))
             if len(last) < len(stack):
                 raise RuntimeError("the optimizer yielded no snapshot")
         except (Exception, TrialTimeout) as error:
@@ -242,7 +274,6 @@ class _Runner:
             self.session.store.fits.put(key, pack(snapshot))
             self.computed += 1
             self._finish(key, Fitted.of(*members[index], self.session, snapshot))
-            done.add(index)
 
     def _fail(self, trial: Trial, error: BaseException, where: str) -> None:
         text = "".join(traceback.format_exception(error))
@@ -298,6 +329,26 @@ def build_table(study: Study) -> Table:
             row[name] = expression(row)
         row["error"] = failed.get(id(trial), "")
         rows.append(row)
+    columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+    return Table(columns, list(spec.axes), _exact_columns(spec))
+
+
+def build_history(study: Study) -> Table:
+    """One row for each snapshot: axes, seed, step, and what its evaluators found there."""
+    spec, names = study.spec, study.spec.evaluator_columns
+    rows: list[dict[str, Any]] = []
+    for trial, cells in zip(study.plan.trials, study.plan.cells, strict=True):
+        fit = trial.configuration.fit
+        certificate = study.results.get(certificate_key(fit_key(fit, trial.seed)), {}) if fit else {}
+        last = int(certificate.get("steps", 0))
+        for step in certificate.get("snapshots") or [last]:
+            found = {}
+            for cell in cells:
+                final = step == last or cell.evaluator.needs != "network"
+                found[cell.name] = study.results.get(cell.key if final else step_key(cell.key, step)) or {}
+            row = {name: trial.configuration.axes.get(name) for name in spec.axes}
+            row |= {"seed": trial.seed, "step": step}
+            rows.append(row | {column: found.get(name, {}).get(metric) for column, (name, metric) in names.items()})
     columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
     return Table(columns, list(spec.axes), _exact_columns(spec))
 

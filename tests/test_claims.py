@@ -201,7 +201,9 @@ RATE_KINDS: dict[str, tuple[dict[str, Any], Callable[[float], list[float]], list
 
 def of_rate(kind: str, p: float) -> Claim:
     """The claim with its boundary at the rate p."""
-    fields = {key: p if value == "p" else value for key, value in RATE_KINDS[kind][0].items()}
+    fields: dict[str, Any] = dict(RATE_KINDS[kind][0])
+    if kind == "threshold":
+        fields["above"] = p
     if kind == "crossing":
         fields["location"] = {**fields["location"], "level": p}
     return claim(**fields)

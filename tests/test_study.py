@@ -162,6 +162,22 @@ def test_a_fitted_network_comes_back(spec_file: Path) -> None:
     assert float(fitted.network.weight) == pytest.approx(column(done, "weight")[5])
 
 
+def test_every_snapshot_of_a_trajectory_is_evaluated_as_it_comes(spec_file: Path) -> None:
+    overrides = ("optimizer.use='toy_plugin.halving'", "optimizer.steps=3", "data.shift=0.0")
+    for repeat in range(2):  # computed, then from the store
+        done = study(spec_file, *overrides, seeds=2)
+        assert done.computed == (0 if repeat else 2)
+        history = done.history.columns
+        assert history["step"] == [1, 2, 3] * 2
+        truth = history["truth.truth"]
+        parts = [0.5, 0.75, 0.875] * 2
+        parts = [0.5, 0.75, 0.875] * 2
+        wanted = [t * part for t, part in zip(truth, parts, strict=True)]
+        assert history["weight"] == pytest.approx(wanted)
+        assert column(done, "weight") == pytest.approx(history["weight"][2::3])
+        assert column(done, "steps") == [3, 3]
+
+
 def run_cli(path: Path, *arguments: str) -> int:
     folder = path.parent
     return main(["run", str(path), "--store", str(folder / "store"), "--out", str(folder / "out"), *arguments])
@@ -178,7 +194,7 @@ def test_the_run_directory(spec_file: Path, capsys: pytest.CaptureFixture[str]) 
     assert run_cli(spec_file) == 0
     assert run_cli(spec_file, "--strict") == 1
     out = spec_file.parent / "out"
-    for name in ("table.csv", "table.parquet", "claims.json", "spec.toml", "environment.json", "figures/weights.png"):
+    for name in ("table.csv", "table.parquet", "history.parquet", "claims.json", "spec.toml", "environment.json", "figures/weights.png"):
         assert (out / name).stat().st_size > 0
     assert (out / "figures" / "weights.pdf").read_bytes().startswith(b"%PDF")
     assert [claim["verdict"] for claim in json.loads((out / "claims.json").read_text())] == ["holds", "fails"]

@@ -69,6 +69,26 @@ class Copy(Optimizer):
 
 
 @component
+class Halving(Optimizer):
+    """Halves the distance to the truth at each of its steps, and yields every step."""
+
+    trajectory: ClassVar[bool] = True
+
+    steps: int = field(3, "how many", ge=1)
+
+    def fit(self, network: Any, task: Any, attack: Attack | None, run: Any) -> Iterator[Any]:
+        import torch
+
+        from kempeframe.task import Snapshot
+
+        with torch.no_grad():
+            network.weight.zero_()
+            for step in range(1, self.steps + 1):
+                network.weight += (task.truth - network.weight) / 2
+                yield Snapshot(step, network, {"converged": True})
+
+
+@component
 class Together(Copy):
     """Like copy, with all seeds computed together; counts how many it was given."""
 
@@ -134,7 +154,7 @@ def kempeframe_model() -> list[type[Model]]:
 
 @hookimpl
 def kempeframe_optimizer() -> list[type[Optimizer]]:
-    return [Copy, Together]
+    return [Copy, Halving, Together]
 
 
 @hookimpl

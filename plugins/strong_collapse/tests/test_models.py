@@ -19,7 +19,7 @@ from kempeframe.trial import Session
 @pytest.mark.parametrize("width", [5, 12, 400])
 def test_a_stored_projection_is_drawn_again_the_same(tmp_path: Path, width: int) -> None:
     data = GaussianMixture(dimension=12, n_train=30, synthetic_fraction=0.5)
-    fit = Fit(data=data, model=RandomProjection(width=width), optimizer=Ridge(), stream="other")
+    fit = Fit(data=data, model=RandomProjection(width=width), optimizer=Ridge(penalty=1e-3), stream="other")
     session = Session(Store(tmp_path))
     fitted = session.fitted(fit, Run(3, session)).network
     session.store.flush()

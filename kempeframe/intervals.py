@@ -236,7 +236,7 @@ def t_limits(samples: Array, scale: npt.ArrayLike = 1.0, alpha: float = ALPHA) -
     floating point, relative to `scale` (broadcast to (...)).
     """
     n = samples.shape[-1]
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         centre = samples.mean(axis=-1)
         unusable = ~np.isfinite(centre) | too_tied(samples, scale) | (n < MIN_SEEDS)
         if unusable.all():
@@ -269,10 +269,15 @@ def _t_interval(sample: Array, scale: Array, method: str) -> Interval:
         return _undecidable(_mean(sample), n, method, reason)
     size = float(scale.max())
     estimate, low, high = (float(number) for number in t_limits(sample, size))
-    if low == -math.inf:  # nothing is missing, and there are enough: it is the ties
-        same = int(_ties(sample, size))
-        reason = "all seeds gave the same value" if same == n else f"{same} of {n} seeds gave the same value"
-    return Interval(estimate, low, high, n, method, reason)
+    return Interval(estimate, low, high, n, method, _why_unbounded(sample, size) if low == -math.inf else "")
+
+
+def _why_unbounded(sample: Array, size: float) -> str:
+    """What is wrong with enough finite numbers: they are tied, or so large that their squares overflow."""
+    n, same = len(sample), int(_ties(sample, size))
+    if not too_tied(sample, size):
+        return "the spread is too large to compute"
+    return "all seeds gave the same value" if same == n else f"{same} of {n} seeds gave the same value"
 
 
 def _proportion_interval(sample: Array) -> Interval:

@@ -542,21 +542,52 @@ def test_claims_that_make_no_sense_are_refused(fields: dict[str, Any], message: 
     assert any(message in text for _, text in context.problems)
 
 
-NUMBERS = st.one_of(st.none(), st.floats(), st.integers(-3, 3), st.booleans(), st.sampled_from(["text", "x"]))
+SIDES = ({"x": 0}, {"x": 1})
+ANY_CLAIM: list[dict[str, Any]] = [
+    *(fields for fields, _ in KINDS.values()),
+    {"ratio": {"of": "y", "numerator": SIDES[0], "denominator": SIDES[1]}, "above": 1.0},
+    {"difference": {"of": "y", "first": SIDES[0], "second": SIDES[1], "minus": [{"x": 2}, {"x": 3}]}, "above": 1.0},
+    {"agreement": {"of": "y", "theory": "theory", "relative": 0.1, "minus": {"x": 0}}},
+    {"location": {"of": "y", "along": "z", "at": "minimum", "minus": {"x": 0}}, "above": 0.0},
+    {"slope": {"of": "y", "against": "theory"}, "above": 0.0},
+    {"threshold": {"of": "y", "where": {"x": {"between": [0, 2]}}}, "below": 1.0},
+]
+EXTREMES = st.sampled_from([1e308, -1e308, 5e-324, 10**400, math.inf, -math.inf, math.nan])
+ANY_VALUES = st.one_of(
+    st.lists(st.booleans(), min_size=12, max_size=12),
+    st.lists(st.one_of(st.floats(), EXTREMES), min_size=12, max_size=12),
+    st.lists(
+        st.one_of(st.none(), st.floats(), st.booleans(), st.just("text"), st.just([1, 2])), min_size=12, max_size=12
+    ),
+)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    kind=st.sampled_from(sorted(KINDS)),
-    y=st.lists(NUMBERS, min_size=0, max_size=12),
-    x=st.lists(st.one_of(st.integers(0, 3), st.sampled_from(["a", "b"])), min_size=12, max_size=12),
-    seeds=st.lists(st.integers(0, 4), min_size=12, max_size=12),
-    across=st.sampled_from(["each", "mean"]),
-    statistic=st.sampled_from(["mean", "median"]),
+    fields=st.sampled_from(ANY_CLAIM),
+    y=ANY_VALUES,
+    x=st.one_of(
+        st.just([0] * 6 + [1] * 6),
+        st.lists(st.one_of(st.integers(0, 3), st.sampled_from(["a", [1], math.nan])), min_size=12, max_size=12),
+    ),
+    seeds=st.one_of(st.just([*range(6)] * 2), st.lists(st.integers(0, 9), min_size=12, max_size=12)),
+    n=st.sampled_from([0, 1, 6, 12]),
+    exact=st.booleans(),
+    options=st.sampled_from(
+        [{}, {"across": "mean"}, {"statistic": "median"}, {"comparable": {"of": "y", "within": 0.1}}]
+    ),
 )
 def test_no_table_makes_a_claim_raise(
-    kind: str, y: list[Any], x: list[Any], seeds: list[int], across: str, statistic: str
+    fields: dict[str, Any],
+    y: list[Any],
+    x: list[Any],
+    seeds: list[int],
+    n: int,
+    exact: bool,
+    options: dict[str, Any],
 ) -> None:
-    n = len(y)
-    rows = Table({"x": x[:n], "seed": seeds[:n], "status": ["done"] * n, "y": y, "theory": y[::-1]}, axes=["x"])
-    assert decide_claim(claim(**KINDS[kind][0], across=across, statistic=statistic), rows).decision
+    columns = {"x": x[:n], "z": (y[3:] + y[:3])[:n], "seed": seeds[:n], "y": y[:n], "theory": y[::-1][:n]}
+    rows = Table(columns, axes=["x", "z"] if exact else ["x"], exact=frozenset({"y", "theory"} if exact else ()))
+    found = decide_claim(claim(**fields, **options), rows)
+    assert found.reason or found.parts
+    assert found.as_json()["verdict"] == found.decision

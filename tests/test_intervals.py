@@ -166,6 +166,7 @@ def test_differences_ratios_and_slopes_are_means_in_disguise() -> None:
         (mean_interval([True, True]), "2 seeds; at least 3 are needed"),
         (mean_interval([0.3] * 20), "all seeds gave the same value"),
         (mean_interval([2.0] * 7 + [1.0, 3.0, 4.0]), "7 of 10 seeds gave the same value"),
+        (mean_interval([1e200, 2e200, -1e200]), "the spread is too large to compute"),
         (mean_interval([1.0, math.nan, math.inf, 2.0]), "2 of 4 values are not finite"),
         (mean_interval([1.0, math.nan, 0.0], boolean=True), "1 of 3 values are not finite"),
         (median_interval([1.0, 2.0, 3.0, 4.0, 5.0]), "5 seeds; the median needs at least 6"),

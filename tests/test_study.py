@@ -194,7 +194,8 @@ def test_the_run_directory(spec_file: Path, capsys: pytest.CaptureFixture[str]) 
     assert run_cli(spec_file) == 0
     assert run_cli(spec_file, "--strict") == 1
     out = spec_file.parent / "out"
-    for name in ("table.csv", "table.parquet", "history.parquet", "claims.json", "spec.toml", "environment.json", "figures/weights.png"):
+    tables = ("table.csv", "table.parquet", "history.parquet")
+    for name in (*tables, "claims.json", "spec.toml", "environment.json", "figures/weights.png"):
         assert (out / name).stat().st_size > 0
     assert (out / "figures" / "weights.pdf").read_bytes().startswith(b"%PDF")
     assert [claim["verdict"] for claim in json.loads((out / "claims.json").read_text())] == ["holds", "fails"]

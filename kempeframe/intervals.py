@@ -254,9 +254,7 @@ def _ties(samples: Array, scale: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def too_tied(samples: Array, scale: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Whether so many values along the last axis are the same that their spread says nothing (see
-    `t_limits`).
-    """
+    """Whether so many values along the last axis are the same that their spread says nothing (see `t_limits`)."""
     n = samples.shape[-1]
     return np.asarray(_ties(samples, scale) > (n / 2 if n > 6 else n - 1))
 

@@ -44,7 +44,7 @@ def paired_lower_limit(only_first: int, only_second: int, n: int, alpha: float) 
     discordant pair, and theta that of "only the first" among those, the difference is delta = psi (2 theta -
     1). The limit is the least delta under which some psi makes an outcome at least as favourable as (a, b)
     likelier than `alpha` (Buehler 1957; Lloyd & Moldovan 2007), outcomes being ordered by Newcombe's (1998)
-    limit.
+    limit, raised where it would count more wins or fewer losses for less.
 
     Newcombe's limit itself doesn't keep `alpha`. By enumeration of all outcomes over a grid of (delta, psi),
     alpha = 2.5 %, n = 3, 6, 20, it exceeds delta with probability up to 16 %, 15 %, 14 % with Wilson's limits

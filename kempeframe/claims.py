@@ -166,12 +166,12 @@ def _room(part: Part) -> tuple[int, float]:
     return rank, room
 
 
-def decide_all(claims: tuple[Claim, ...], table: Table, reduced: bool = False) -> list[Verdict]:
-    """The verdicts of all claims. `reduced`: rows that a claim names may be absent (a smoke version)."""
-    return [decide_claim(claim, table, reduced) for claim in claims]
+def decide_all(claims: tuple[Claim, ...], table: Table) -> list[Verdict]:
+    """The verdicts of all claims; one whose rows are absent (in a smoke version, say) is undecided with that reason."""
+    return [decide_claim(claim, table) for claim in claims]
 
 
-def decide_claim(claim: Claim, table: Table, reduced: bool = False) -> Verdict:
+def decide_claim(claim: Claim, table: Table) -> Verdict:
     """Decide one claim: holds where every configuration's interval lies in the region, fails where one lies outside.
 
     It never raises: what can't be decided is undecided, with a reason.

@@ -72,7 +72,7 @@ class Study:
     @cached_property
     def claims(self) -> list[Verdict]:
         """The verdicts."""
-        return decide_all(self.spec.claims, self.rows, self.spec.reduced)
+        return decide_all(self.spec.claims, self.rows)
 
     @cached_property
     def not_covered(self) -> dict[str, int]:

@@ -121,9 +121,18 @@ class Data(Component):
 
 
 class Model(Component):
-    """Builds a network for a task."""
+    """Builds a network for a task.
+
+    `stackable` says that many networks of this model train faster as one stack (`torch.func.vmap`) than one by one:
+    they are small, and no layer looks at the whole batch.
+    """
 
     kind: ClassVar[str] = "model"
+
+    @property
+    def stackable(self) -> bool:
+        """Whether optimizers should train many of its networks as one stack."""
+        return False
 
     def build(self, task: Task, run: Run) -> nn.Module:
         """A new network in the task's dtype, initialised from the model's random stream."""
@@ -134,18 +143,27 @@ class Optimizer(Component):
     """Trains, solves or samples: turns a fresh network into a fitted one.
 
     `together` names what may differ between fits that are always computed as one unit, all that the spec has of them
-    ("seed" or a field of the optimizer); `stack_over` names what else may differ within one stack ("seed", "data")
-    without changing any fit's result.
+    ("seed", "data" or a field of the optimizer; seeds in blocks of 16); `stack_over` names what else may differ within
+    one stack ("seed", "data") without changing any fit's result. `distributed` says that one fit uses all processes of
+    a run with several; the fits of other optimizers are dealt out among them.
     """
 
     kind: ClassVar[str] = "optimizer"
     uses_attack: ClassVar[bool] = False
     together: ClassVar[tuple[str, ...]] = ()
     stack_over: ClassVar[tuple[str, ...]] = ()
+    distributed: ClassVar[bool] = False
     trajectory: ClassVar[bool] = False  # it yields more than the last snapshot: each is evaluated as it comes
 
+    def unit(self, model: Model) -> tuple[str, ...]:
+        """`together`, for networks of this model."""
+        return self.together
+
     def fit(self, network: nn.Module, task: Task, attack: Attack | None, run: Run) -> Iterator[Snapshot]:
-        """Yield snapshots; the last one is the fit."""
+        """Yield snapshots; the last one is the fit.
+
+        A long fit saves its state to `run.checkpoints` whenever that is due, and starts from what it finds there.
+        """
         raise NotImplementedError
 
     def fit_many(self, jobs: Sequence[FitJob]) -> Iterator[tuple[int, Snapshot]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from kempeframe.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +37,16 @@ class Run:
         self.seed = seed
         self.session = session
         self.root = root or self
+        self.checkpoints = Checkpoints()  # keep nothing, unless the session gives others
+
+    @property
+    def collective(self) -> bool:
+        """Whether all processes of the run compute this fit together, each on its share of every batch."""
+        return self.session.collective
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show how a long fit is doing (its training loss, say). Cheap enough for every step."""
+        self.session.report(step, metrics)
 
     @property
     def device(self) -> str:

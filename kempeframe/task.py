@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,13 @@ class Split:
     def batches(self, network: nn.Module | None, batch_size: int, run: Run) -> Iterator[Batch]:
         """Batches in the order of one pass."""
         raise CannotGive(f"{type(self).__name__} holds no examples to draw batches from")
+
+    def batches_from(self, start: int, network: nn.Module | None, batch_size: int, run: Run) -> Iterator[Batch]:
+        """The batches of a pass after its first `start`, for a fit that goes on after an interruption.
+
+        A stream whose batches depend on the network can't draw the first ones again: it has to override this.
+        """
+        return itertools.islice(self.batches(network, batch_size, run), start, None)
 
     def examples(self) -> Batch:
         """All examples at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ class Session:
         self.fresh = fresh  # compute nested fits anyway
         self.renewed: set[str] = set()
         self.tasks: OrderedDict[str, Task] = OrderedDict()
+        self.collective = False  # whether the fit at hand is computed by all processes together
+        self.report: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None
 
     def run_of(self, fit: Fit, trial_seed: int) -> Run:
         """The run of a fit inside the trial with this seed."""

@@ -106,7 +106,8 @@ def test_a_flipped_bit_is_never_read(tmp_path: Path, at: int, bit: int) -> None:
 
 def test_a_damaged_record_is_computed_again_not_read(tmp_path: Path) -> None:
     space = filled(tmp_path)
-    path, offset, _, _ = space.index[bytes.fromhex(key(5))]
+    record = space.index[bytes.fromhex(key(5))]
+    path, offset = Path(record.segment.file), record.offset
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(bytes(data))

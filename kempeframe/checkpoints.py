@@ -42,6 +42,7 @@ class StoredCheckpoints(Checkpoints):
         self.namespace, self.key, self.seconds = namespace, key, seconds
         self.next = time.monotonic() + seconds
         self.notes: dict[str, Any] = {}
+        self.kept = False  # whether there is one, as far as this process knows
 
     def due(self) -> bool:
         return time.monotonic() >= self.next
@@ -54,6 +55,7 @@ class StoredCheckpoints(Checkpoints):
         torch.save({"state": dict(state), "notes": self.notes}, buffer)
         self.namespace.put(self.key, buffer.getvalue())
         self.namespace.flush()
+        self.kept = True
         end = time.monotonic()
         self.next = end + max(self.seconds, (end - start) / COST)
 
@@ -64,10 +66,13 @@ class StoredCheckpoints(Checkpoints):
         if payload is None:
             return None
         found = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        self.kept = True
         self.notes.clear()
         self.notes.update(found["notes"])
         state: Mapping[str, Any] = found["state"]
         return state
 
     def discard(self) -> None:
-        self.namespace.remove(self.key)
+        if self.kept:
+            self.namespace.remove(self.key)
+            self.kept = False

@@ -1,11 +1,13 @@
 """argv -> the study.
 
-Exit codes: 0 done, 1 an unexpected verdict (with --strict), 2 bad input, 3 a trial failed, 130 Ctrl-C.
+Exit codes: 0 done, 1 an unexpected verdict (with --strict), 2 bad input, 3 a trial failed, 4 the run broke down
+(a full disk, say), 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import textwrap
@@ -37,6 +39,7 @@ EXIT_CODES = """exit codes:
   1    with --strict: a verdict is not the one that its claim expects
   2    bad input; nothing was written
   3    a trial failed; the others are stored, the next run tries it again
+  4    the run broke down (a full disk, say); what was finished is stored
   130  stopped by Ctrl-C; the next run goes on from there
 
 """
@@ -45,16 +48,25 @@ EXIT_CODES = """exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    from kempeframe.problems import SpecError
+    arguments.argv = list(sys.argv[1:] if argv is None else argv)
+    from kempeframe.problems import Breakdown, SpecError
 
     try:
         return int(arguments.command(arguments))
     except SpecError as error:
         print(error, file=sys.stderr)
         return 2
+    except Breakdown as error:
+        print(f"{error}\nWhat was finished is stored; the same command goes on from there.", file=sys.stderr)
+        return 4
     except BrokenPipeError:  # the reader of a pipe has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        print(f"{error.filename or 'a file'} can't be written: {error.strerror}", file=sys.stderr)
+        return 4
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,6 +130,9 @@ def _add_run(commands: Any) -> None:
             "specs/strong_collapse.toml",
             "specs/strong_collapse.toml --set data.n_train=500 --seeds 3",
             "specs/strong_collapse.toml --smoke --out /tmp/look --strict",
+            "my_spec.toml --jobs 8",
+            "my_spec.toml --processes 2 --device cuda",
+            "my_spec.toml --executor slurm --trials-per-job 20 --slurm partition=gpu",
         ],
         "What the store has is not computed again, so that an interrupted run goes on where it stopped.",
         EXIT_CODES,
@@ -127,9 +142,43 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--fresh", action="store_true", help="compute everything anew, also what is stored")
     run.add_argument("--strict", action="store_true", help="exit with 1 where a verdict is not what its claim expects")
     run.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1 or mps (default: cpu)")
+    _add_execution(run)
     run.add_argument("--time-limit", type=_seconds, metavar="SECONDS", help="a trial that takes longer fails")
     run.add_argument("--quiet", action="store_true", help="print nothing but problems and failures")
     run.set_defaults(command=_run)
+
+
+def _add_execution(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("processes and machines", "Results are the same whatever is chosen here.")
+    group.add_argument(
+        "--jobs",
+        type=_count,
+        metavar="N",
+        help="trials side by side, each in a process of its own (default: one for each core, or for each GPU)",
+    )
+    group.add_argument(
+        "--threads",
+        type=_count,
+        metavar="N",
+        help="threads of each process (default: 1, or more where the spec has fewer trials than there are cores)",
+    )
+    group.add_argument(
+        "--processes",
+        type=_count,
+        metavar="N",
+        help="train each large network in N processes together, under Accelerate; with --device cuda one for each GPU",
+    )
+    group.add_argument("--executor", choices=["slurm", "local"], help="run trials as jobs: on Slurm, or as local ones")
+    group.add_argument("--trials-per-job", type=_count, default=50, metavar="N", help="(default: 50)")
+    group.add_argument("--max-jobs", type=_count, default=100, metavar="N", help="jobs at once (default: 100)")
+    group.add_argument(
+        "--slurm",
+        type=_assignment,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what Slurm should be asked for, say time=120 (minutes), partition=gpu; may be given several times",
+    )
 
 
 def _add_check(commands: Any) -> None:
@@ -145,6 +194,29 @@ def _add_check(commands: Any) -> None:
 
 
 def _add_information(commands: Any) -> None:
+    status = _command(
+        commands,
+        "status",
+        "say what a run is at: trials done, running and failed; from any shell that sees its directory",
+        ["runs/strong_collapse"],
+        codes="exit codes:\n  0  it runs, or is done\n  3  trials failed\n  4  its process is gone\n\n",
+    )
+    status.add_argument("run", metavar="RUN", type=Path, help="a run directory")
+    status.set_defaults(command=_status)
+    store = _command(
+        commands,
+        "store",
+        "show the store: its size, what is in it, and which run directories need it",
+        ["", "prune", "prune --yes"],
+        "`prune` says what no run directory needs, and removes it with --yes.",
+    )
+    store.add_argument("action", metavar="prune", nargs="?", choices=["prune"], help="what no run directory needs")
+    store.add_argument("--yes", action="store_true", help="remove it (without: only say what would be removed)")
+    store.add_argument(
+        "--keep-hours", type=_hours, default=1.0, metavar="H", help="leave what is newer than this (default: 1)"
+    )
+    store.add_argument("--store", type=_folder, metavar="DIR", help="where (default: as for `run`)")
+    store.set_defaults(command=_store)
     listed = _command(
         commands,
         "list",
@@ -182,6 +254,28 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _hours(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of hours, got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text[:9]) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text[:9])
+
+
+def _assignment(text: str) -> str:
+    if not text.partition("=")[0] or "=" not in text:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    return text
+
+
 def _folder(text: str) -> Path:
     """A folder that exists or can be made: no part of the path is a file."""
     path = Path(text)
@@ -202,11 +296,15 @@ def _load(arguments: argparse.Namespace) -> Any:
 
 def _run(arguments: argparse.Namespace) -> int:
     from kempeframe.interrupt import Interrupted, stop_on_interrupt
+    from kempeframe.ranks import launch, leave_exit_code
     from kempeframe.running import run_command
 
     try:
         with stop_on_interrupt():
-            return run_command(_load(arguments), arguments)
+            spec = _load(arguments)
+            if arguments.processes is None or "RANK" in os.environ:
+                return leave_exit_code(run_command(spec, arguments))
+            return launch(arguments.argv, arguments.processes, arguments.device == "cpu")
     except (KeyboardInterrupt, Interrupted):
         print("\nstopped. What was finished is stored; the same command goes on from there.", file=sys.stderr)
         return 130
@@ -216,6 +314,20 @@ def _check(arguments: argparse.Namespace) -> int:
     from kempeframe.running import check_command
 
     return check_command(_load(arguments), arguments)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from kempeframe.status import status_command
+
+    return status_command(arguments.run)
+
+
+def _store(arguments: argparse.Namespace) -> int:
+    from kempeframe.stored import prune_command, store_command
+
+    if arguments.action is None:
+        return store_command(arguments.store)
+    return prune_command(arguments.store, arguments.yes, 3600 * arguments.keep_hours)
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -51,8 +51,16 @@ class ProgressBar(Progress):
     def start(self, trials: int, stored: int) -> None:
         self.bar.update(self.task, total=trials, completed=stored)
 
-    def current(self, label: str) -> None:
-        self.bar.update(self.task, current=escape(label[:60]))
+    def current(self, label: str, worker: int = 0) -> None:
+        if label:
+            self.bar.update(self.task, current=escape(label[:60]))
+
+    def report(self, step: int, metrics: Mapping[str, float], worker: int = 0) -> None:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self.bar.update(self.task, current=escape(f"step {step:,} {shown}"[:60]))
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, style="dim")
 
     def advance(self, trials: int) -> None:
         self.bar.advance(self.task, trials)
@@ -65,6 +73,37 @@ class ProgressBar(Progress):
             self.console.print(f"[red]failed[/] {escape(where)}\n       {escape(failure.error)}", highlight=False)
         elif self.failures == 6:
             self.console.print("[red]failed[/] more trials; all are in failures.json", highlight=False)
+
+
+class Several(Progress):
+    """Tells each of several."""
+
+    def __init__(self, *members: Progress):
+        self.members = members
+
+    def start(self, trials: int, stored: int) -> None:
+        for member in self.members:
+            member.start(trials, stored)
+
+    def current(self, label: str, worker: int = 0) -> None:
+        for member in self.members:
+            member.current(label, worker)
+
+    def report(self, step: int, metrics: Mapping[str, float], worker: int = 0) -> None:
+        for member in self.members:
+            member.report(step, metrics, worker)
+
+    def advance(self, trials: int) -> None:
+        for member in self.members:
+            member.advance(trials)
+
+    def failed(self, failure: Failure) -> None:
+        for member in self.members:
+            member.failed(failure)
+
+    def say(self, text: str) -> None:
+        for member in self.members:
+            member.say(text)
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:

@@ -1,9 +1,11 @@
-"""A time limit that ends a trial and not the study."""
+"""Limits on what a trial takes: a time limit that ends it and not the study, and the number of threads."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -34,3 +36,34 @@ def time_limit(seconds: float | None, trials: int = 1) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@contextlib.contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Give NumPy's, SciPy's and torch's libraries so many threads inside the block; None leaves them as they are.
+
+    Results can depend on the number of threads in their last bits, and two libraries with a thread for each core spin
+    against each other.
+    """
+    if threads is None:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # for libraries that are loaded later
+    torch = sys.modules.get("torch")
+    torch_threads = torch.get_num_threads() if torch else None
+    if torch:
+        torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+            if torch:
+                torch.set_num_threads(torch_threads)

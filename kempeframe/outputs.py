@@ -16,6 +16,9 @@ import tomli_w
 from kempeframe.curves import curve_digest, theory_curves
 from kempeframe.digest import digest_of, join
 from kempeframe.figures import Figure, NotDrawable, draw, save, series_of
+from kempeframe.plan import Plan
+from kempeframe.status import as_data, write_json
+from kempeframe.store import Store
 from kempeframe.study import Study
 
 DRAWING = 4  # raised when figures or event files come to look different
@@ -29,11 +32,21 @@ class RunDirectory:
         self.manifest_path = path / "manifest.json"
         self.before = _read_manifest(self.manifest_path)
         self.now: dict[str, str] = {}
+        self.needed: set[str] = set()  # keys in the store
         self.remarks: list[str] = []  # what could not be written, and why
+
+    def begin(self, plan: Plan, store: Store) -> None:
+        """Tell the store what this run needs of it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.needed = set(plan.keys())
+        store.register(self.path, self.needed)
 
     def write(self, study: Study) -> list[str]:
         """Everything; returns the names of what was written anew."""
         self.path.mkdir(parents=True, exist_ok=True)
+        needed = {*study.plan.keys(), *study.results}  # results at snapshots are known only now
+        if needed != self.needed:
+            study.session.store.register(self.path, needed)
         rows = digest_of(_plain_columns(study))
         written = []
         if self._changed("table", rows):
@@ -42,7 +55,7 @@ class RunDirectory:
             study.history.write_parquet(self.path / "history.parquet")
             written.append("table")
         claims = [verdict.as_json() for verdict in study.claims]
-        _write_json(self.path / "claims.json", claims)
+        write_json(self.path / "claims.json", claims)
         self._write_spec(study)
         self._write_failures(study)
         pictures = []
@@ -60,9 +73,9 @@ class RunDirectory:
                 save(draw_claims(study.claims), self.path / "figures", "claims")
                 pictures.append(self.path / "figures" / "claims.png")
             tracking.write(study, study.claims, pictures, self.path / "tensorboard")
-            _write_json(self.path / "environment.json", environment(study))
+            write_json(self.path / "environment.json", environment(study))
             written.append("tensorboard")
-        _write_json(self.manifest_path, self.now)
+        write_json(self.manifest_path, self.now)
         return written
 
     def _figure(self, study: Study, figure: Figure, rows: str) -> bool:
@@ -93,19 +106,10 @@ class RunDirectory:
 
     def _write_failures(self, study: Study) -> None:
         path = self.path / "failures.json"
-        if not study.failures:
+        if study.failures:
+            write_json(path, [as_data(failure) for failure in study.failures])
+        else:
             path.unlink(missing_ok=True)
-            return
-        failures = [
-            {
-                "configuration": failure.trial.configuration.axes,
-                "seed": failure.trial.seed,
-                "error": failure.error,
-                "traceback": failure.traceback,
-            }
-            for failure in study.failures
-        ]
-        _write_json(path, failures)
 
 
 def _plain_columns(study: Study) -> Mapping[str, Any]:
@@ -123,12 +127,6 @@ def _read_manifest(path: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write_json(path: Path, value: Any) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    part.replace(path)
 
 
 def environment(study: Study) -> dict[str, Any]:

@@ -2,53 +2,181 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, cached_property
 
 import attrs
 
 from kempeframe.components import Evaluator, Fit, Optimizer, fields_of
 from kempeframe.digest import digest_of, join
+from kempeframe.nested import held, innermost_first, root_seed
 from kempeframe.spec import Spec
 from kempeframe.sweep import Configuration, Trial
 from kempeframe.trial import fit_key
 
 LARGEST_STACK = 256  # fits computed in one go, at most
+SMALLEST_STACK = 16  # that is made smaller for the sake of several processes
+SEEDS_TOGETHER = 16  # a unit holds seeds 0 to 15, or 16 to 31 ...: one more seed changes no other unit
+THEORY_TOGETHER = 256  # configurations whose theory is solved in one go, at most
 
 
 @attrs.frozen(eq=False)
 class Cell:
     """One evaluator's result for one trial: where it goes in the table, and under which key it is stored."""
 
+    row: int  # of the trial in the table
     trial: Trial
     name: str
     evaluator: Evaluator
     key: str
 
 
-@attrs.define(eq=False)
+@attrs.frozen
+class Unit:
+    """What is computed in one go, by one process: a stack of fits with their evaluators, or one evaluator's theory."""
+
+    fits: tuple[str, ...] = ()  # keys
+    theory: tuple[str, ...] = ()  # keys of results
+    stored: bool = False  # the fits are only evaluated; they need not form a stack
+
+
+@attrs.define(eq=False, slots=False)
 class Plan:
     """All trials of a spec with the keys of everything they need."""
 
     trials: list[Trial]
     cells: list[list[Cell]]  # per trial, in the order of its evaluators
-    fits: dict[str, tuple[Fit, int]]  # fit key -> fit and trial seed
+    fits: dict[str, tuple[Fit, int]]  # fit key -> fit and the seed of the trial it is in; nested ones before others
+    nested: dict[str, tuple[str, ...]]  # fit key -> keys of the fits it holds, where there are any
+    cells_of: dict[str, list[Cell]]  # fit key -> cells that look at its network
+    theory: dict[str, Cell]  # result key -> one of the cells that need no fit
 
     @classmethod
     def of(cls, spec: Spec) -> Plan:
         """The plan of a spec: configurations in order, seeds innermost."""
-        trials, cells, fits = [], [], {}
+        plan = cls([], [], {}, {}, {}, {})
         for configuration in spec.configurations:
             parts = [(name, e, _key_parts(configuration, e)) for name, e in configuration.evaluators]
+            looks = [e for _, e in configuration.evaluators if e.needs == "network"]
             for seed in spec.seeds:
                 trial = Trial(configuration, seed)
-                trials.append(trial)
                 fit = configuration.fit
-                key = fit_key(fit, seed) if fit is not None else ""
-                if fit is not None and any(e.needs == "network" for _, e in configuration.evaluators):
-                    fits[key] = (fit, seed)
-                cells.append([Cell(trial, name, e, _result_key(e, own, key, seed)) for name, e, own in parts])
-        return cls(trials, cells, fits)
+                key = ""
+                if fit is not None:
+                    key = plan._add(fit, seed, looks) if looks else fit_key(fit, seed)
+                row = len(plan.trials)
+                cells = [Cell(row, trial, name, e, _result_key(e, own, key, seed)) for name, e, own in parts]
+                plan.trials.append(trial)
+                plan.cells.append(cells)
+                for cell in cells:
+                    if cell.evaluator.needs == "network":
+                        plan.cells_of.setdefault(key, []).append(cell)
+                    else:
+                        plan.theory.setdefault(cell.key, cell)
+        return plan
+
+    def _add(self, fit: Fit, seed: int, evaluators: Sequence[Evaluator]) -> str:
+        """Note a fit, and those that it and the evaluators that look at it hold."""
+        inner = [other for evaluator in evaluators for other in held(evaluator)]
+        if inner or held(fit):
+            for other in inner:
+                self._add_nested(other, root_seed(fit, seed))
+            self._add_nested(fit, seed)  # before any digest of the fit: each is made of those of the fits inside
+            key = fit_key(fit, seed)
+            own = dict.fromkeys((*self.nested.get(key, ()), *(fit_key(o, root_seed(fit, seed)) for o in inner)))
+            self.nested[key] = tuple(own)
+        key = fit_key(fit, seed)
+        self.fits.setdefault(key, (fit, seed))
+        return key
+
+    def _add_nested(self, fit: Fit, seed: int) -> None:
+        seeds = {id(fit): {seed}}
+        order = innermost_first(fit)
+        for outer in reversed(order):
+            for inner in held(outer):
+                seeds.setdefault(id(inner), set()).update(root_seed(outer, s) for s in seeds[id(outer)])
+        for one in order:
+            for s in seeds[id(one)]:
+                key = fit_key(one, s)
+                if key not in self.fits:
+                    self.fits[key] = (one, s)
+                if held(one) and key not in self.nested:
+                    self.nested[key] = tuple(fit_key(inner, root_seed(one, s)) for inner in held(one))
+
+    @cached_property
+    def depth(self) -> dict[str, int]:
+        """Fit key -> length of the longest chain of fits below it."""
+        depths: dict[str, int] = {}
+        for key in self.fits:  # nested ones come first
+            inner = self.nested.get(key, ())
+            depths[key] = 1 + max(depths.get(k, 0) for k in inner) if inner else 0
+        return depths
+
+    @cached_property
+    def digest(self) -> str:
+        """Stands for every key: two processes with the same plan compute the same things."""
+        return join(*self.fits, *(cell.key for cells in self.cells for cell in cells))
+
+    def keys(self) -> Iterator[str]:
+        """Everything in the store that the study is made of, results at snapshots aside."""
+        yield from self.fits
+        yield from map(certificate_key, self.fits)
+        yield from (join("checkpoint", *keys) for keys in self._together.values())
+        yield from dict.fromkeys(cell.key for cells in self.cells for cell in cells)
+
+    def units(self, needed: set[str], stored: Callable[[str], bool], processes: int = 1) -> Iterator[Unit]:
+        """How to compute the needed fits, with those nested in them that are not stored.
+
+        Fits that differ only in what the optimizer computes `together` form a unit: where one of a unit is needed, all
+        are computed, so that no result depends on what was interrupted. Units that differ only in `stack_over` share a
+        stack for speed alone, smaller ones where several processes share the work.
+        """
+        missing, waiting = set(needed), list(needed)
+        while waiting:
+            inner = [k for k in self.nested.get(waiting.pop(), ()) if k not in missing and not stored(k)]
+            missing.update(inner)
+            waiting += inner
+        groups: dict[tuple[str, ...], list[list[str]]] = {}
+        for keys in self._together.values():
+            if missing.intersection(keys):
+                fit, seed = self.fits[keys[0]]
+                free = (*fit.optimizer.unit(fit.model), *fit.optimizer.stack_over)
+                groups.setdefault((str(self.depth[keys[0]]), *_group(fit, seed, free)), []).append(keys)
+        for members in groups.values():
+            fair = math.ceil(sum(map(len, members)) / processes)
+            largest = min(LARGEST_STACK, max(SMALLEST_STACK, fair)) if processes > 1 else LARGEST_STACK
+            stack: list[str] = []
+            for unit in members:
+                if stack and len(stack) + len(unit) > largest:
+                    yield Unit(fits=tuple(stack))
+                    stack = []
+                stack += unit
+            yield Unit(fits=tuple(stack))
+
+    @cached_property
+    def _together(self) -> dict[tuple[str, ...], list[str]]:
+        units: dict[tuple[str, ...], list[str]] = {}
+        for key, (fit, seed) in self.fits.items():
+            free = fit.optimizer.unit(fit.model)
+            block = seed // SEEDS_TOGETHER if "seed" in free else 0
+            units.setdefault((str(self.depth[key]), str(block), *_group(fit, seed, free)), []).append(key)
+        return units
+
+    @cached_property
+    def size(self) -> int:
+        """How many units there are at least, whatever is stored."""
+        return len(self._together) + len({cell.evaluator.digest for cell in self.theory.values()})
+
+    def theory_units(self, needed: set[str]) -> Iterator[Unit]:
+        """How to compute results that need no fit: those of one evaluator in one go."""
+        groups: dict[str, list[str]] = {}
+        for key, cell in self.theory.items():
+            if key in needed:
+                groups.setdefault(cell.evaluator.digest, []).append(key)
+        for keys in groups.values():
+            for start in range(0, len(keys), THEORY_TOGETHER):
+                yield Unit(theory=tuple(keys[start : start + THEORY_TOGETHER]))
 
 
 def certificate_key(fit: str) -> str:
@@ -75,32 +203,6 @@ def _result_key(evaluator: Evaluator, parts: str, fit: str, seed: int) -> str:
     if evaluator.needs == "components":
         return parts
     return join(parts, fit) if evaluator.needs == "network" else join(parts, seed)
-
-
-def stacks(fits: dict[str, tuple[Fit, int]], needed: set[str]) -> Iterator[list[str]]:
-    """Keys of the fits to compute, stack by stack.
-
-    Fits that differ only in what the optimizer computes `together` form a unit: where one of a unit is needed, all are
-    computed, so that no result depends on what was interrupted. Units that differ only in `stack_over` share a stack
-    for speed alone.
-    """
-    units: dict[tuple[str, ...], list[str]] = {}
-    for key, (fit, seed) in fits.items():
-        units.setdefault(_group(fit, seed, fit.optimizer.together), []).append(key)
-    groups: dict[tuple[str, ...], list[list[str]]] = {}
-    for keys in units.values():
-        if needed.intersection(keys):
-            fit, seed = fits[keys[0]]
-            both = (*fit.optimizer.together, *fit.optimizer.stack_over)
-            groups.setdefault(_group(fit, seed, both), []).append(keys)
-    for members in groups.values():
-        stack: list[str] = []
-        for unit in members:
-            if stack and len(stack) + len(unit) > LARGEST_STACK:
-                yield stack
-                stack = []
-            stack += unit
-        yield stack
 
 
 def _group(fit: Fit, seed: int, free: Sequence[str]) -> tuple[str, ...]:

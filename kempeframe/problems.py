@@ -71,3 +71,7 @@ def shown(value: Any) -> str:
         return "a table" if isinstance(value, dict) else f"a list of {len(value)}"
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+class Breakdown(Exception):
+    """Something outside the spec stopped the run: a full disk, processes that can't be started."""

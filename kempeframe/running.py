@@ -11,61 +11,70 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from kempeframe.console import ProgressBar, verdict_table
-from kempeframe.interrupt import before_hard_exit
+from kempeframe import ranks
+from kempeframe.console import ProgressBar, Several, verdict_table
+from kempeframe.execution import check_device, executor_of, options_of
+from kempeframe.interrupt import Interrupted, before_hard_exit
 from kempeframe.outputs import RunDirectory
 from kempeframe.plan import Plan, certificate_key
-from kempeframe.problems import Problem, SpecError
 from kempeframe.spec import Spec
+from kempeframe.status import StatusFile
 from kempeframe.store import Store
-from kempeframe.study import Options, Study, run_study
+from kempeframe.study import Study, run_study
 
 
 def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
     """Run a spec, write its run directory, print its verdicts."""
     start = time.perf_counter()
+    if ranks.world()[1] > 1:
+        arguments.device = ranks.join_world(arguments.device)
+    else:
+        check_device(arguments.device)
+    plan, store = Plan.of(spec), Store(arguments.store)
+    options = options_of(arguments, plan)
+    if ranks.world()[0] > 0:
+        ranks.follow(plan, store, options)
+        return 0
+    before_hard_exit(store.flush)
     console = Console(quiet=arguments.quiet, soft_wrap=False)
     errors = Console(stderr=True)
-    store = Store(arguments.store)
-    before_hard_exit(store.flush)
-    out = arguments.out or Path("runs") / (spec.name + ("-smoke" if arguments.smoke else ""))
     paper = f"  ({escape(spec.paper)})" if spec.paper else ""
     console.print(f"[bold]{escape(spec.title)}[/]{paper}", highlight=False)
     console.print(size_text(spec))
-    _check_device(arguments.device)
-    options = Options(device=arguments.device, fresh=arguments.fresh, time_limit=arguments.time_limit)
-    with ProgressBar(errors) as bar:
-        study = run_study(spec, store, options, bar)
-    trials_done = time.perf_counter()
+    out = arguments.out or Path("runs") / (spec.name + ("-smoke" if arguments.smoke else ""))
+    executor, words = executor_of(arguments, out)
     directory = RunDirectory(out)
-    directory.write(study)
+    directory.begin(plan, store)
+    status = StatusFile(out, spec.title, spec.path, words)
+    ended = "broken"
+    try:
+        with ProgressBar(errors) as bar:
+            study = run_study(spec, store, options, Several(bar, status), executor, plan)
+        trials_done = time.perf_counter()
+        directory.write(study)
+        ended = "done"
+    except (KeyboardInterrupt, Interrupted):
+        ended = "stopped"
+        raise
+    finally:
+        status.end(ended)
     _report(study, console, out, trials_done - start, time.perf_counter() - start)
     for remark in directory.remarks:
         errors.print(f"[yellow]not drawn[/] {escape(remark)}", highlight=False)
+    return _exit_code(study, arguments.strict, out, errors)
+
+
+def _exit_code(study: Study, strict: bool, out: Path, errors: Console) -> int:
     if study.failures:
         failures = out / "failures.json"
         errors.print(f"[red]{len(study.failures)} trials failed[/]: {failures}; the next run tries them again")
         return 3
     unexpected = [verdict for verdict in study.claims if not verdict.expected]
-    if arguments.strict and unexpected:
+    if strict and unexpected:
         differ = "verdict differs" if len(unexpected) == 1 else "verdicts differ"
         errors.print(f"[red]{len(unexpected)} {differ} from what is expected[/]")
         return 1
     return 0
-
-
-def _check_device(name: str) -> None:
-    """A device that this machine does not have is bad input, said before anything runs."""
-    if name == "cpu":
-        return
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        problem = Problem(f"--device {name}", "", f"can't be used here: {reason}")
-        raise SpecError("command line", [problem]) from None
 
 
 def _report(study: Study, console: Console, out: Path, trial_seconds: float, seconds: float) -> None:

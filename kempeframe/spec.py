@@ -128,6 +128,15 @@ def load_spec(
     return spec
 
 
+def spec_of(path: Path, raw: Mapping[str, Any]) -> Spec:
+    """The spec of a tree that was read and checked before, in another process say; `path` places plugin files."""
+    source = Source(path, dict(raw))
+    spec = _checked(source, reduced=True)
+    source.fail()
+    assert spec is not None
+    return spec
+
+
 def _checked(source: Source, reduced: bool) -> Spec | None:
     """The spec; None where there are problems. What depends on something wrong is left unchecked, all else is not."""
     head = _head(source)

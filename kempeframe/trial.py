@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from kempeframe.checkpoints import Checkpoints, StoredCheckpoints
 from kempeframe.components import Attack, Data, Evaluator, Fit, FitJob, Model, Optimizer
 from kempeframe.digest import join
 from kempeframe.runs import Run, stream_seed
@@ -22,16 +24,17 @@ if TYPE_CHECKING:
     from kempeframe.task import Snapshot, Task
 
 
+PATIENCE = 60.0  # seconds to wait for another process that computes a nested fit; then it is computed here too
+
+
 class Session:
     """What a process needs to compute trials: the store, the device, and the tasks in use."""
 
     TASKS = 64  # tasks kept: fits that differ only in the optimizer share theirs
 
-    def __init__(self, store: Store, device: str = "cpu", fresh: bool = False):
+    def __init__(self, store: Store, device: str = "cpu"):
         self.store = store
         self.device = device
-        self.fresh = fresh  # compute nested fits anyway
-        self.renewed: set[str] = set()
         self.tasks: OrderedDict[str, Task] = OrderedDict()
         self.collective = False  # whether the fit at hand is computed by all processes together
         self.report: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None
@@ -61,16 +64,27 @@ class Session:
         return self.tasks[key]
 
     def fitted(self, fit: Fit, root: Run) -> Fitted:
-        """A nested fit: from the store, or computed and stored."""
+        """A nested fit: from the store, or computed and stored.
+
+        A study computes nested fits before those that hold them; this is for one that was lost since, and for fits
+        outside a study.
+        """
         key = fit_key(fit, root.seed)
-        stored = self.store.fits.get(key) if not self.fresh or key in self.renewed else None
-        if stored is not None:
-            return restore(fit, root.seed, stored, self)
-        for _, snapshot in fit_stack([(fit, root.seed)], self):
-            last = snapshot
-        self.store.fits.put(key, pack(last))
-        self.renewed.add(key)
-        return Fitted.of(fit, root.seed, self, last)
+        lock, deadline = None, time.monotonic() + PATIENCE
+        while (stored := self.store.fits.get(key)) is None and lock is None and time.monotonic() < deadline:
+            lock = self.store.locks.acquire([key])
+            if lock is None:
+                time.sleep(0.1)
+            self.store.fits.refresh()
+        with lock or contextlib.nullcontext():
+            if stored is not None:
+                return restore(fit, root.seed, stored, self)
+            checkpoints = StoredCheckpoints(self.store.checkpoints, join("checkpoint", key))
+            for _, snapshot in fit_stack([(fit, root.seed)], self, checkpoints):
+                last = snapshot
+            self.store.fits.put(key, pack(last))
+            checkpoints.discard()
+            return Fitted.of(fit, root.seed, self, last)
 
 
 @attrs.define(eq=False, slots=False, kw_only=True)
@@ -130,11 +144,14 @@ def fit_key(fit: Fit, trial_seed: int) -> str:
     return join("fit", fit.digest, trial_seed if fit.seed is None else fit.seed)
 
 
-def fit_stack(members: Sequence[tuple[Fit, int]], session: Session) -> Iterator[tuple[int, Snapshot]]:
+def fit_stack(
+    members: Sequence[tuple[Fit, int]], session: Session, checkpoints: Checkpoints
+) -> Iterator[tuple[int, Snapshot]]:
     """Fit (fit, trial seed) pairs whose optimizer takes them as one stack; yields (index, snapshot)."""
     jobs = []
     for fit, trial_seed in members:
         run = session.run_of(fit, trial_seed)
+        run.checkpoints = checkpoints
         task = session.task(fit.data, run)
         with run.global_seed("model"):
             network = fit.model.build(task, run).to(run.device)

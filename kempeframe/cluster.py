@@ -1,0 +1,51 @@
+"""Units as jobs on a cluster: those that can be computed now are submitted, then those that depend on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from kempeframe.jobs import JobExecutor
+from kempeframe.pool import fail_unit
+from kempeframe.queues import Queue
+from kempeframe.study import Work
+from kempeframe.workers import request_of, unit_as_data
+
+
+class Cluster:
+    """An executor on top of submitit. Nothing is loaded where jobs are submitted; the store is all that they share."""
+
+    def __init__(
+        self,
+        folder: Path,
+        cluster: Literal["slurm", "local"],
+        trials_per_job: int,
+        max_jobs: int,
+        parameters: Mapping[str, str],
+    ):
+        self.processes = max_jobs
+        self.jobs = JobExecutor(folder, cluster, trials_per_job, max_jobs, parameters)
+
+    def execute(self, queue: Queue, work: Work) -> None:
+        request = request_of(work.spec, work.plan, work.session.store.root, work.options)
+        while queue:
+            units = list(iter(queue.take, None))
+            if not units:
+                time.sleep(0.1)
+                continue
+
+            def on_event(index: int, event: list[Any], units: list[Any] = units) -> None:
+                name, *arguments = event
+                if name in ("result", "failed", "advance"):
+                    getattr(work.collector, name)(*arguments)
+                elif name in ("current", "report"):
+                    getattr(work.collector, name)(*arguments, index)
+                elif name == "unit":
+                    work.collector.current("", index)
+                    queue.done(units[index])
+                elif name == "lost":
+                    fail_unit(work, queue, units[index], str(arguments[-1]))
+
+            self.jobs.execute(request, [unit_as_data(unit, work.plan) for unit in units], on_event)

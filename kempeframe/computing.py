@@ -1,0 +1,259 @@
+"""One unit of a study's work: fits a stack and evaluates it, or solves theory. It tells a listener, in any process."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from kempeframe.checkpoints import StoredCheckpoints
+from kempeframe.components import NoTheory
+from kempeframe.digest import join
+from kempeframe.limits import TrialTimeout, time_limit
+from kempeframe.plan import Cell, Plan, Unit, certificate_key, step_key
+from kempeframe.store import StoreError
+from kempeframe.sweep import Trial
+from kempeframe.trial import Fitted, Session, checked_metrics, fit_stack, pack, restore
+
+NOT_COVERED = "not covered"  # key of a result that says why there is none
+
+
+@attrs.frozen
+class Options:
+    """How a study is run; none of it changes a result."""
+
+    device: str = "cpu"
+    fresh: bool = False
+    time_limit: float | None = None  # seconds per trial
+    threads: int | None = None  # of each process; None leaves them as they are
+    checkpoint_seconds: float = 5.0  # between two checkpoints of a long fit, at least
+
+
+class Listener(Protocol):
+    """What is told while units are computed. Every argument is plain data: it may come from another process."""
+
+    def result(self, key: str, metrics: dict[str, Any]) -> None:
+        """A result is stored."""
+
+    def failed(self, rows: list[int], fits: list[str], error: str, trace: str) -> None:
+        """Trials (rows of the table) and fits (keys) raised."""
+
+    def current(self, label: str) -> None:
+        """What is being computed now."""
+
+    def advance(self, rows: list[int], fits: list[str]) -> None:
+        """Trials (rows of the table) whose fit is done, and fits that were computed for them."""
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """How the fit at hand is doing."""
+
+
+class Held(Exception):
+    """Another process computes a part of the unit just now; it comes later."""
+
+
+class Computer:
+    """Computes units of one plan."""
+
+    def __init__(self, plan: Plan, session: Session, options: Options, listener: Listener):
+        self.plan, self.session, self.options, self.listener = plan, session, options, listener
+        self.results: dict[str, dict[str, Any]] = {}  # of the unit at hand
+        session.report = lambda step, metrics: listener.report(step, dict(metrics))
+
+    def compute(self, unit: Unit) -> None:
+        """Compute what of the unit the store does not have.
+
+        Raises:
+            Held: another process computes some of its fits.
+            StoreError: the store can't be written.
+        """
+        self.results.clear()
+        if unit.theory:
+            self._theory([self.plan.theory[key] for key in unit.theory])
+            return
+        store = self.session.store
+        lock = store.locks.acquire(unit.fits)
+        if lock is None:
+            raise Held
+        with lock:
+            store.fits.refresh()
+            store.results.refresh()
+            kept = [] if self.options.fresh else [key for key in unit.fits if key in store.fits]
+            lost = {key for key in kept if not self._evaluate_stored(key)}
+            missing = {key for key in unit.fits if key not in kept} | lost
+            if len(missing) == len(unit.fits) and not unit.stored:
+                self._fit(unit.fits)
+            elif missing:  # what is computed together is computed whole
+                for part in self.plan.units(missing, stored=lambda key: True):
+                    self._fit(part.fits)
+
+    def _known(self, key: str) -> dict[str, Any] | None:
+        """A result of this unit, or a stored one."""
+        if key not in self.results and not self.options.fresh:
+            payload = self.session.store.results.get(key)
+            if payload is not None:
+                self.results[key] = json.loads(payload)
+                self.listener.result(key, self.results[key])
+        return self.results.get(key)
+
+    def _keep(self, key: str, metrics: Mapping[str, Any]) -> None:
+        self.results[key] = dict(metrics)
+        self.session.store.results.put(key, json.dumps(self.results[key]).encode())
+        self.listener.result(key, self.results[key])
+
+    def _theory(self, cells: Sequence[Cell]) -> None:
+        self.listener.current(cells[0].name)
+        missing = [cell for cell in cells if self._known(cell.key) is None]
+        if missing:
+            self._evaluate(missing, [_for_theory(cell, self.session) for cell in missing])
+
+    def _evaluate(self, cells: Sequence[Cell], fits: Sequence[Fitted], limited: bool = True) -> None:
+        """Results of cells that share an evaluator; one that raises fails alone.
+
+        Inside a fit, whose own time limit runs, `limited` is False.
+        """
+        evaluator = cells[0].evaluator
+        runs = [fitted.run or self.session.run_of_components() for fitted in fits]
+        try:
+            with time_limit(self.options.time_limit if limited else None, len(cells)):
+                found = evaluator.evaluate_many(fits, runs)
+            for cell, metrics in zip(cells, found, strict=True):
+                self._keep(cell.key, checked_metrics(evaluator, metrics))
+        except StoreError:
+            raise
+        except (Exception, TrialTimeout) as error:
+            if isinstance(error, TrialTimeout) and not limited:
+                raise
+            if len(cells) == 1:
+                if isinstance(error, NoTheory):
+                    self._keep(cells[0].key, {NOT_COVERED: str(error)})
+                else:
+                    self._fail([cells[0].row], [], error, cells[0].name)
+                return
+            for cell, fitted in zip(cells, fits, strict=True):
+                self._evaluate([cell], [fitted], limited)
+
+    def _evaluate_stored(self, key: str) -> bool:
+        """Evaluate a stored fit; False where its record turns out to be damaged."""
+        cells = self.plan.cells_of.get(key, [])
+        certificate = self._known(certificate_key(key))
+        if certificate is None or any(self._known(cell.key) is None for cell in cells):
+            packed = self.session.store.fits.get(key)
+            if packed is None:
+                return False
+            fitted = restore(*self.plan.fits[key], packed, self.session)
+            self.listener.current(self._label(key))
+            self._finish(key, fitted, (certificate or {}).get("snapshots", []), computed=False)
+        else:
+            self.listener.advance(rows_of(cells), [])
+        return True
+
+    def _finish(self, key: str, fitted: Fitted, snapshots: Sequence[int], computed: bool) -> None:
+        """Evaluate a fit for every trial that shares it."""
+        history = {"snapshots": list(snapshots)} if snapshots else {}
+        self._keep(certificate_key(key), {**fitted.certificate, "steps": fitted.step, **history})
+        cells = self.plan.cells_of.get(key, [])
+        for cell in cells:
+            if self._known(cell.key) is None:
+                noted = self._known(step_key(cell.key, fitted.step)) if snapshots else None
+                if noted is not None:
+                    self._keep(cell.key, noted)
+                else:
+                    self._evaluate([cell], [attrs.evolve(fitted, attack=cell.trial.configuration.attack)])
+        self.listener.advance(rows_of(cells), [key] if computed else [])
+
+    def _note(self, key: str, fitted: Fitted) -> None:
+        """Evaluate a snapshot as it comes: the optimizer goes on to change its network."""
+        for cell in self.plan.cells_of.get(key, []):
+            at = attrs.evolve(cell, key=step_key(cell.key, fitted.step))
+            if self._known(at.key) is None:
+                own = attrs.evolve(fitted, attack=cell.trial.configuration.attack)
+                self._evaluate([at], [own], limited=False)
+
+    def _fit(self, stack: Sequence[str]) -> None:
+        """Fit a stack. Where it raises, its members are tried alone; a fit that raises alone fails its trials."""
+        members = [self.plan.fits[key] for key in stack]
+        self.listener.current(self._label(stack[0]))
+        checkpoints = self.checkpoints(stack)
+        snapshots: dict[str, list[int]] = checkpoints.notes
+        last: dict[int, Any] = {}
+        try:
+            with time_limit(self.options.time_limit, len(stack)):
+                for index, snapshot in fit_stack(members, self.session, checkpoints):
+                    last[index] = snapshot
+                    if members[index][0].optimizer.trajectory:
+                        snapshots.setdefault(stack[index], []).append(snapshot.step)
+                        self._note(stack[index], Fitted.of(*members[index], self.session, snapshot))
+            if len(last) < len(stack):
+                raise RuntimeError("the optimizer yielded no snapshot")
+        except StoreError:
+            raise
+        except (Exception, TrialTimeout) as error:
+            if not isinstance(error, TrialTimeout):  # what only took too long may go on in the next run
+                checkpoints.discard()
+            if len(stack) > 1:
+                for key in stack:
+                    self._fit([key])
+                return
+            rows = rows_of(self.plan.cells_of.get(stack[0], []))
+            self._fail(rows, [stack[0]], error, "fit")
+            self.listener.advance(rows, [])
+            return
+        for index, snapshot in last.items():
+            key = stack[index]
+            self.session.store.fits.put(key, pack(snapshot))
+            fitted = Fitted.of(*members[index], self.session, snapshot)
+            self._finish(key, fitted, snapshots.get(key, []), computed=True)
+        checkpoints.discard()
+
+    def checkpoints(self, stack: Sequence[str]) -> StoredCheckpoints:
+        """Where a stack's fits leave their state."""
+        key = join("checkpoint", *stack)
+        checkpoints = StoredCheckpoints(self.session.store.checkpoints, key, self.options.checkpoint_seconds)
+        if self.options.fresh:
+            self.session.store.checkpoints.remove(key)
+        return checkpoints
+
+    def _fail(self, rows: list[int], fits: list[str], error: BaseException, where: str) -> None:
+        text = "".join(traceback.format_exception(error))
+        self.listener.failed(rows, fits, f"{where}: {type(error).__name__}: {error}", text)
+
+    def _label(self, key: str) -> str:
+        """What a person reads of a fit: the swept values of its trial, or which nested fit it is."""
+        cells = self.plan.cells_of.get(key)
+        fit, seed = self.plan.fits[key]
+        return label(cells[0].trial) if cells else f"{fit.stream or 'fit'} seed={seed}"
+
+
+def _for_theory(cell: Cell, session: Session) -> Fitted:
+    configuration = cell.trial.configuration
+    run = None
+    if cell.evaluator.needs == "task":
+        fit = configuration.fit
+        run = session.run_of(fit, cell.trial.seed) if fit else session.run_of_seed(cell.trial.seed)
+    assert configuration.data is not None
+    return Fitted(
+        data=configuration.data,
+        model=configuration.model,
+        optimizer=configuration.optimizer,
+        attack=configuration.attack,
+        run=run,
+    )
+
+
+def rows_of(cells: Sequence[Cell]) -> list[int]:
+    """The rows that cells belong to."""
+    return sorted({cell.row for cell in cells})
+
+
+def label(trial: Trial) -> str:
+    """`n_train=1000 penalty=0.1 seed=3`."""
+    parts = [f"{name.rpartition('.')[2]}={_short(value)}" for name, value in trial.configuration.axes.items()]
+    return " ".join([*parts, f"seed={trial.seed}"])
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,101 @@
+"""The units of a study that are left: which can be computed now, and what becomes of those that hold a failed fit."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from kempeframe.computing import rows_of
+from kempeframe.plan import Plan, Unit
+
+if TYPE_CHECKING:
+    from kempeframe.study import Collector
+
+RETRY_SECONDS = 0.25  # until a unit is tried again that another process holds
+
+
+class Queue:
+    """Units in order; one comes when every fit that its fits hold is done."""
+
+    def __init__(self, plan: Plan, units: Iterable[Unit], collector: Collector):
+        self.plan = plan
+        self.collector = collector  # knows which fits failed
+        self.ready: deque[Unit] = deque()
+        self.blocked: dict[str, list[Unit]] = {}  # fit key -> units that wait for it
+        self.missing: dict[Unit, set[str]] = {}  # unit -> fits it waits for
+        self.held: deque[tuple[float, Unit]] = deque()  # when to try again, units that another process holds
+        self.open: set[Unit] = set()  # given out or waiting
+        units = list(units)
+        computed = {key for unit in units for key in unit.fits}
+        for unit in units:
+            self.open.add(unit)
+            needs = {inner for key in unit.fits for inner in plan.nested.get(key, ()) if inner in computed}
+            if needs:
+                self.missing[unit] = needs
+                for key in needs:
+                    self.blocked.setdefault(key, []).append(unit)
+            else:
+                self.ready.append(unit)
+
+    def __bool__(self) -> bool:
+        """Whether anything is not done."""
+        return bool(self.open)
+
+    def take(self) -> Unit | None:
+        """The next unit that can be computed; None where all wait."""
+        if self.held and (self.held[0][0] <= time.monotonic()):
+            return self.held.popleft()[1]
+        return self.ready.popleft() if self.ready else None
+
+    def put_back(self, unit: Unit) -> None:
+        """Its process died, or was stopped: next, please."""
+        self.ready.appendleft(unit)
+
+    def later(self, unit: Unit) -> None:
+        """Another process holds it: in a while."""
+        self.held.append((time.monotonic() + RETRY_SECONDS, unit))
+
+    def split(self, unit: Unit) -> None:
+        """Take its fits one by one instead."""
+        self.open.discard(unit)
+        for key in reversed(unit.fits):
+            self.open.add(Unit(fits=(key,)))
+            self.ready.appendleft(Unit(fits=(key,)))
+
+    def done(self, unit: Unit) -> None:
+        """The unit's fits are stored, or failed."""
+        self.open.discard(unit)
+        for key in unit.fits:
+            for waiting in self.blocked.pop(key, []):
+                if waiting not in self.missing:
+                    continue
+                self.missing[waiting].discard(key)
+                if not self.missing[waiting]:
+                    del self.missing[waiting]
+                    self._release(waiting)
+
+    def _release(self, unit: Unit) -> None:
+        """A unit whose nested fits are done; those of its fits that hold a failed one fail with it."""
+        good = []
+        for key in unit.fits:
+            broken = [inner for inner in self.plan.nested.get(key, ()) if inner in self.collector.failed_fits]
+            if broken:
+                name = self.plan.fits[broken[0]][0].stream or "an inline one"
+                error = f"the fit it holds, {name}, failed: {self.collector.failed_fits[broken[0]]}"
+                rows = rows_of(self.plan.cells_of.get(key, []))
+                self.collector.failed(rows, [key], error, "")
+                self.collector.advance(rows, [])
+            else:
+                good.append(key)
+        if len(good) == len(unit.fits):
+            self.ready.append(unit)
+            return
+        self.open.discard(unit)
+        rest = Unit(fits=tuple(good))
+        if good:
+            self.open.add(rest)
+            self.ready.append(rest)
+        bad = tuple(key for key in unit.fits if key not in good)
+        self.done(Unit(fits=bad))

@@ -1,0 +1,201 @@
+"""How a run is doing, told to other shells: `status.json` in its directory, and the command `kempeframe status`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kempeframe.problems import Problem, SpecError
+from kempeframe.study import Failure, Progress
+
+SECONDS = 1.0  # between two writes of a file
+SHOWN = 10  # failures that are printed
+
+
+class StatusFile(Progress):
+    """Writes `status.json` and `failures.json` while a study runs, at most once a second."""
+
+    def __init__(self, folder: Path, title: str, spec: Path, executor: str):
+        self.folder = folder
+        self.failures: list[Failure] = []
+        self.next_write = 0.0
+        self.state: dict[str, Any] = {
+            "title": title,
+            "spec": str(spec),
+            "executor": executor,
+            "state": "running",
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": time.time(),
+            "trials": 0,
+            "done": 0,
+            "stored_before": 0,
+            "failed": 0,
+            "running": {},
+        }
+
+    def start(self, trials: int, stored: int) -> None:
+        self.state |= {"trials": trials, "done": stored, "stored_before": stored}
+        self._write(at_once=True)
+
+    def current(self, label: str, worker: int = 0) -> None:
+        running = self.state["running"]
+        running.pop(str(worker), None)
+        if label:
+            running[str(worker)] = {"what": label, "since": time.time()}
+        self._write()
+
+    def report(self, step: int, metrics: Mapping[str, float], worker: int = 0) -> None:
+        running = self.state["running"].get(str(worker))
+        if running is not None:
+            running |= {"step": step, "metrics": dict(metrics)}
+        self._write()
+
+    def advance(self, trials: int) -> None:
+        self.state["done"] += trials
+        self._write()
+
+    def failed(self, failure: Failure) -> None:
+        self.failures.append(failure)
+        self.state["failed"] += 1
+        self._write(at_once=len(self.failures) == 1)
+
+    def end(self, state: str) -> None:
+        """`done`, `stopped` (by Ctrl-C) or `broken`."""
+        self.state |= {"state": state, "running": {}, "ended": time.time()}
+        self._write(at_once=True)
+
+    def _write(self, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if not at_once and now < self.next_write:
+            return
+        self.next_write = now + SECONDS
+        self.state["updated"] = time.time()
+        write_json(self.folder / "status.json", self.state)
+        if self.failures:
+            write_json(self.folder / "failures.json", [as_data(failure) for failure in self.failures])
+
+
+def as_data(failure: Failure) -> dict[str, Any]:
+    """A failure as `failures.json` holds it."""
+    return {
+        "configuration": failure.trial.configuration.axes,
+        "seed": failure.trial.seed,
+        "error": failure.error,
+        "traceback": failure.traceback,
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file so that a reader sees the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(value, indent=1, default=str), encoding="utf-8")
+    part.replace(path)
+
+
+def status_command(folder: Path) -> int:
+    """Print what a run is at; returns 0 where it runs or is done, 3 where trials failed, 4 where it broke off."""
+    state = read_status(folder)
+    print(f"{state['title']}   {folder}")
+    print(_headline(state))
+    done, total, failed = state["done"], state["trials"], state["failed"]
+    share = f" ({done / total:.0%})" if total else ""
+    print(f"trials   {done:,} of {total:,} done{share}" + (f", {failed:,} of them failed" if failed else ""))
+    for number, running in state["running"].items() if alive(state) else ():
+        print(f"worker {number}: {running['what']}, for {duration(time.time() - running['since'])}{_progress(running)}")
+    for line in _job_lines(folder):
+        print(line)
+    for line in _failure_lines(folder) if failed else ():
+        print(line)
+    if state["state"] == "running" and not alive(state):
+        return 4
+    return 3 if failed else 0
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """The status of a run.
+
+    Raises:
+        SpecError: the folder is no run directory.
+    """
+    try:
+        found = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        hint = "expected a run directory with a status.json, as `kempeframe run` makes it (runs/NAME)"
+        raise SpecError("command line", [Problem(str(folder), "", hint)])
+    return found
+
+
+def alive(state: Mapping[str, Any]) -> bool:
+    """Whether the run's process is there. On another host: whether it has written within the last minutes."""
+    if state["state"] != "running":
+        return False
+    if state["host"] != socket.gethostname():
+        return bool(time.time() - state["updated"] < 300)
+    try:
+        os.kill(state["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `3 min`, `2.5 h`."""
+    if seconds < 100:
+        return f"{max(0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _headline(state: Mapping[str, Any]) -> str:
+    where = f"process {state['pid']} on {state['host']}"
+    if state["state"] == "running":
+        age = time.time() - state["started"]
+        if not alive(state):
+            return f"broken off: {where} is gone; the same command goes on from what is stored"
+        computed = state["done"] - state["stored_before"]
+        left = state["trials"] - state["done"]
+        estimate = f", about {duration(age / computed * left)} left" if computed > 0 and left else ""
+        return f"running for {duration(age)} ({where}, {state['executor']}){estimate}"
+    took = duration(state["ended"] - state["started"])
+    words = {"done": "done", "stopped": "stopped by Ctrl-C", "broken": "broken off by an error"}
+    return f"{words[state['state']]} after {took} ({state['executor']})"
+
+
+def _progress(running: Mapping[str, Any]) -> str:
+    if "step" not in running:
+        return ""
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in running["metrics"].items())
+    return f"; step {running['step']:,}" + (f", {metrics}" if metrics else "")
+
+
+def _failure_lines(folder: Path) -> list[str]:
+    try:
+        failures = json.loads((folder / "failures.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    lines = []
+    for failure in failures[:SHOWN]:
+        where = ", ".join([*(f"{k} = {v}" for k, v in failure["configuration"].items()), f"seed {failure['seed']}"])
+        lines.append(f"failed   {where}: {failure['error']}")
+    if len(failures) > SHOWN:
+        lines.append(f"         and {len(failures) - SHOWN:,} more; all are in {folder / 'failures.json'}")
+    return lines
+
+
+def _job_lines(folder: Path) -> list[str]:
+    """The cluster's jobs of this run."""
+    if not (folder / "jobs" / "jobs.json").exists():
+        return []
+    from kempeframe.jobs import job_states
+
+    return [f"job {job.job_id}: {job.state}, log {job.log}" for job in job_states(folder / "jobs")]

@@ -38,8 +38,8 @@ from kempeframe.segments import (
 )
 
 LARGE = 1 << 20  # bytes above which a record gets its own file
-SEALED_SECONDS = 600.0  # a segment that nobody touched for so long is looked at once a minute
-EVERYTHING_SECONDS = 60.0
+SEALED_SECONDS = 600.0  # a segment that nobody touched for so long is looked at more rarely:
+SEALED_LOOKS = 1.0  # seconds between two looks at such segments, at least
 TICK = 2.0  # no file system's clock is coarser
 OPEN_SEGMENTS = 16  # kept open for reading
 NEEDS = "needs.bin"  # in a run directory: the keys that it needs, 16 bytes each
@@ -73,32 +73,32 @@ class Namespace:
         self.writer = Writer(root)
         self.lock = threading.RLock()
         self.listed_time, self.listed_since, self.listed = -1, 0.0, False
-        self.everything_at = -EVERYTHING_SECONDS
+        self.looked_at_all = 0.0
         self.refresh(everything=True)
 
     def refresh(self, everything: bool = False) -> None:
         """Take in what other processes have written since. Cheap: for before every unit of work.
 
-        Only segments that changed within ten minutes are looked at, the others once a minute; `everything` looks at
-        all, and again at what was damaged: on NFS that may be what had not arrived yet.
+        Segments that did not change for ten minutes are looked at once a second. With `everything` all are, and what
+        was damaged is read again: on NFS that may be what had not arrived yet.
         """
         with self.lock:
             now = time.monotonic()
-            everything = everything or now - self.everything_at > EVERYTHING_SECONDS
+            look_at_all = everything or now - self.looked_at_all > SEALED_LOOKS
             try:
                 changed = os.stat(self.root).st_mtime_ns
                 if changed != self.listed_time:
                     self.listed_time, self.listed_since, self.listed = changed, now, False
-                if everything or not self.listed:
+                if look_at_all or not self.listed:
                     self.listed = now - self.listed_since > TICK  # later changes will show in the directory's time
-                    everything = self._list() or everything
+                    look_at_all = self._list() or look_at_all
             except (FileNotFoundError, NotADirectoryError):
                 self._forget()
                 return
             except OSError as error:
                 raise StoreError(f"the store at {self.root} can't be read: {error.strerror}") from None
-            if everything:
-                self.everything_at = now
+            if look_at_all:
+                self.looked_at_all = now
                 self.growing = [segment for _, segment in sorted(self.segments.items())]
             self.growing = [segment for segment in self.growing if self._look(segment, everything)]
 
@@ -293,7 +293,7 @@ class Store:
         self.results.flush()
 
     def register(self, run_directory: Path, keys: Iterable[str]) -> None:
-        """Note which records a run directory needs, so that `kempeframe store --prune` leaves them alone.
+        """Note which records a run directory needs, so that `kempeframe store prune` leaves them alone.
 
         Best before anything is computed: then what an interrupted run has finished is kept too.
 

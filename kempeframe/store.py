@@ -71,6 +71,7 @@ class Namespace:
         self.folders: set[str] = set()  # of records that have files of their own
         self.opened: dict[str, int] = {}
         self.writer = Writer(root)
+        self.own: Segment | None = None  # the one that this process appends to
         self.lock = threading.RLock()
         self.listed_time, self.listed_since, self.listed = -1, 0.0, False
         self.looked_at_all = 0.0
@@ -104,24 +105,24 @@ class Namespace:
 
     def _list(self) -> bool:
         """Find new segments; whether some are gone, so that all has to be looked at again."""
-        own, names = self.writer.segment, set(os.listdir(self.root))
-        if own is not None and own.name not in names:
-            self.writer.leave()
+        names = set(os.listdir(self.root))
         gone = not names.issuperset(self.segments)
+        if self.own is not None and self.own.name not in names:
+            self.writer.leave()
+            self.own, gone = None, True
         if gone:  # removed or rewritten: the records may now lie elsewhere
             self._forget()
         for name in sorted(names.difference(self.segments, self.folders)):
             if len(name) == 2:
                 self.folders.add(name)
-            elif name.endswith(".seg") and (own is None or name != own.name):
+            elif name.endswith(".seg") and (self.own is None or name != self.own.name):
                 self.segments[name] = Segment(self.root / name)
                 self.growing.append(self.segments[name])
         return gone
 
     def _forget(self) -> None:
         """Forget all but this process's own records."""
-        own = self.writer.segment
-        self.index = {key: record for key, record in self.index.items() if record.segment is own}
+        self.index = {key: record for key, record in self.index.items() if record.segment is self.own}
         self.segments.clear()
         self.growing.clear()
         self._close()
@@ -196,8 +197,12 @@ class Namespace:
         if len(payload) > self.large:
             self._put_own_file(key, payload)
             return
-        record = self.writer.append(raw, payload)
         with self.lock:
+            record = self.writer.append(raw, payload)
+            if record.segment is not self.own:
+                if self.own is not None:  # left after an error, or removed
+                    self.segments[self.own.name] = self.own
+                self.own = record.segment
             self.index[raw] = record
 
     def flush(self) -> None:

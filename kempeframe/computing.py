@@ -148,7 +148,7 @@ class Computer:
             self.listener.current(self._label(key))
             self._finish(key, fitted, (certificate or {}).get("snapshots", []), computed=False)
         else:
-            self.listener.advance(rows_of(cells), [])
+            self.listener.advance(self.plan.rows_of(key), [])
         return True
 
     def _finish(self, key: str, fitted: Fitted, snapshots: Sequence[int], computed: bool) -> None:
@@ -156,6 +156,9 @@ class Computer:
         history = {"snapshots": list(snapshots)} if snapshots else {}
         self._keep(certificate_key(key), {**fitted.certificate, "steps": fitted.step, **history})
         cells = self.plan.cells_of.get(key, [])
+        for step in snapshots:  # those from before an interruption are told as well
+            for cell in cells:
+                self._known(step_key(cell.key, step))
         for cell in cells:
             if self._known(cell.key) is None:
                 noted = self._known(step_key(cell.key, fitted.step)) if snapshots else None
@@ -163,7 +166,7 @@ class Computer:
                     self._keep(cell.key, noted)
                 else:
                     self._evaluate([cell], [attrs.evolve(fitted, attack=cell.trial.configuration.attack)])
-        self.listener.advance(rows_of(cells), [key] if computed else [])
+        self.listener.advance(self.plan.rows_of(key), [key] if computed else [])
 
     def _note(self, key: str, fitted: Fitted) -> None:
         """Evaluate a snapshot as it comes: the optimizer goes on to change its network."""
@@ -198,7 +201,7 @@ class Computer:
                 for key in stack:
                     self._fit([key])
                 return
-            rows = rows_of(self.plan.cells_of.get(stack[0], []))
+            rows = self.plan.rows_of(stack[0])
             self._fail(rows, [stack[0]], error, "fit")
             self.listener.advance(rows, [])
             return
@@ -242,11 +245,6 @@ def _for_theory(cell: Cell, session: Session) -> Fitted:
         attack=configuration.attack,
         run=run,
     )
-
-
-def rows_of(cells: Sequence[Cell]) -> list[int]:
-    """The rows that cells belong to."""
-    return sorted({cell.row for cell in cells})
 
 
 def label(trial: Trial) -> str:

@@ -40,6 +40,11 @@ class Unit:
     theory: tuple[str, ...] = ()  # keys of results
     stored: bool = False  # the fits are only evaluated; they need not form a stack
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Of its fits, or of its results."""
+        return self.fits or self.theory
+
 
 @attrs.define(eq=False, slots=False)
 class Plan:
@@ -48,7 +53,7 @@ class Plan:
     trials: list[Trial]
     cells: list[list[Cell]]  # per trial, in the order of its evaluators
     fits: dict[str, tuple[Fit, int]]  # fit key -> fit and the seed of the trial it is in; nested ones before others
-    nested: dict[str, tuple[str, ...]]  # fit key -> keys of the fits it holds, where there are any
+    nested: dict[str, tuple[str, ...]]  # fit key, or key of theory on drawn data -> the fits needed before, if any
     cells_of: dict[str, list[Cell]]  # fit key -> cells that look at its network
     theory: dict[str, Cell]  # result key -> one of the cells that need no fit
 
@@ -72,8 +77,10 @@ class Plan:
                 for cell in cells:
                     if cell.evaluator.needs == "network":
                         plan.cells_of.setdefault(key, []).append(cell)
-                    else:
-                        plan.theory.setdefault(cell.key, cell)
+                    elif cell.key not in plan.theory:
+                        plan.theory[cell.key] = cell
+                        if cell.evaluator.needs == "task":
+                            plan._add_inner(cell)
         return plan
 
     def _add(self, fit: Fit, seed: int, evaluators: Sequence[Evaluator]) -> str:
@@ -89,6 +96,16 @@ class Plan:
         key = fit_key(fit, seed)
         self.fits.setdefault(key, (fit, seed))
         return key
+
+    def _add_inner(self, cell: Cell) -> None:
+        """Note the fits that theory on drawn data needs: those that the data and the evaluator hold."""
+        configuration, seed = cell.trial.configuration, cell.trial.seed
+        inner = [*held(configuration.data), *held(cell.evaluator)]
+        if inner:
+            root = root_seed(configuration.fit, seed) if configuration.fit else seed
+            for fit in inner:
+                self._add_nested(fit, root)
+            self.nested[cell.key] = tuple(fit_key(fit, root) for fit in inner)
 
     def _add_nested(self, fit: Fit, seed: int) -> None:
         seeds = {id(fit): {seed}}
@@ -126,7 +143,7 @@ class Plan:
         yield from dict.fromkeys(cell.key for cells in self.cells for cell in cells)
 
     def units(self, needed: set[str], stored: Callable[[str], bool], processes: int = 1) -> Iterator[Unit]:
-        """How to compute the needed fits, with those nested in them that are not stored.
+        """How to compute the needed fits, with those that are nested in them (or in theory's data) and not stored.
 
         Fits that differ only in what the optimizer computes `together` form a unit: where one of a unit is needed, all
         are computed, so that no result depends on what was interrupted. Units that differ only in `stack_over` share a
@@ -162,6 +179,21 @@ class Plan:
             block = seed // SEEDS_TOGETHER if "seed" in free else 0
             units.setdefault((str(self.depth[key]), str(block), *_group(fit, seed, free)), []).append(key)
         return units
+
+    def rows_of(self, key: str) -> list[int]:
+        """The rows of the table that need a fit, or a result of theory."""
+        if key in self.cells_of:
+            return sorted({cell.row for cell in self.cells_of[key]})
+        return self._rows_of_theory.get(key, [])
+
+    @cached_property
+    def _rows_of_theory(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = {}
+        for cells in self.cells:
+            for cell in cells:
+                if cell.key in self.theory:
+                    rows.setdefault(cell.key, []).append(cell.row)
+        return rows
 
     @cached_property
     def size(self) -> int:

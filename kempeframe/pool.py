@@ -200,9 +200,7 @@ class _Running:
 
 def fail_unit(work: Work, queue: Queue, unit: Unit, error: str) -> None:
     """Give a unit up: its trials fail."""
-    plan = work.plan
-    rows = {cell.row for key in unit.fits for cell in plan.cells_of.get(key, [])}
-    rows |= {cell.row for cells in plan.cells for cell in cells if cell.key in unit.theory} if unit.theory else set()
+    rows = {row for key in unit.keys for row in work.plan.rows_of(key)}
     work.collector.failed(sorted(rows), list(unit.fits), error, "")
     work.collector.advance(sorted(rows), [])
     queue.done(unit)

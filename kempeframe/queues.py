@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kempeframe.computing import rows_of
 from kempeframe.plan import Plan, Unit
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class Queue:
         computed = {key for unit in units for key in unit.fits}
         for unit in units:
             self.open.add(unit)
-            needs = {inner for key in unit.fits for inner in plan.nested.get(key, ()) if inner in computed}
+            needs = {inner for key in unit.keys for inner in plan.nested.get(key, ()) if inner in computed}
             if needs:
                 self.missing[unit] = needs
                 for key in needs:
@@ -77,25 +76,27 @@ class Queue:
                     self._release(waiting)
 
     def _release(self, unit: Unit) -> None:
-        """A unit whose nested fits are done; those of its fits that hold a failed one fail with it."""
-        good = []
-        for key in unit.fits:
-            broken = [inner for inner in self.plan.nested.get(key, ()) if inner in self.collector.failed_fits]
-            if broken:
-                name = self.plan.fits[broken[0]][0].stream or "an inline one"
-                error = f"the fit it holds, {name}, failed: {self.collector.failed_fits[broken[0]]}"
-                rows = rows_of(self.plan.cells_of.get(key, []))
-                self.collector.failed(rows, [key], error, "")
-                self.collector.advance(rows, [])
-            else:
-                good.append(key)
-        if len(good) == len(unit.fits):
+        """A unit whose nested fits are done; what of it needs a failed one fails with that."""
+        good = [key for key in unit.keys if not self._fails(key)]
+        if len(good) == len(unit.keys):
             self.ready.append(unit)
             return
         self.open.discard(unit)
-        rest = Unit(fits=tuple(good))
         if good:
+            rest = Unit(theory=tuple(good)) if unit.theory else Unit(fits=tuple(good))
             self.open.add(rest)
             self.ready.append(rest)
-        bad = tuple(key for key in unit.fits if key not in good)
-        self.done(Unit(fits=bad))
+        self.done(Unit(fits=tuple(key for key in unit.fits if key not in good)))
+
+    def _fails(self, key: str) -> bool:
+        """Whether a fit or a result needs a fit that failed; then its trials are failed."""
+        broken = [inner for inner in self.plan.nested.get(key, ()) if inner in self.collector.failed_fits]
+        if not broken:
+            return False
+        name = self.plan.fits[broken[0]][0].stream or "an inline one"
+        error = f"the fit it holds, {name}, failed: {self.collector.failed_fits[broken[0]]}"
+        rows = self.plan.rows_of(key)
+        self.collector.failed(rows, [key] if key in self.plan.fits else [], error, "")
+        if key in self.plan.fits:
+            self.collector.advance(rows, [])
+        return True

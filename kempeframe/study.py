@@ -236,7 +236,8 @@ def recall(plan: Plan, store: Store, results: dict[str, dict[str, Any]]) -> None
 
 def units_left(plan: Plan, store: Store, results: Mapping[str, Any], fresh: bool, processes: int = 1) -> Iterator[Unit]:
     """What has to be computed: theory first (it is quick, and its errors concern whole configurations), then fits."""
-    yield from plan.theory_units({key for key in plan.theory if key not in results})
+    theory = {key for key in plan.theory if key not in results}
+    yield from plan.theory_units(theory)
     waiting = [
         key
         for key, cells in plan.cells_of.items()
@@ -245,7 +246,9 @@ def units_left(plan: Plan, store: Store, results: Mapping[str, Any], fresh: bool
     stored = [] if fresh else [key for key in waiting if key in store.fits]
     for first in range(0, len(stored), STORED_TOGETHER):
         yield Unit(fits=tuple(stored[first : first + STORED_TOGETHER]), stored=True)
-    yield from plan.units(set(waiting) - set(stored), lambda key: not fresh and key in store.fits, processes)
+    needed = {key for result in theory for key in plan.nested.get(result, ()) if fresh or key not in store.fits}
+    needed |= set(waiting) - set(stored)
+    yield from plan.units(needed, lambda key: not fresh and key in store.fits, processes)
 
 
 __all__ = ["Collector", "Executor", "Failure", "InProcess", "Options", "Progress", "Study", "Work", "run_study"]

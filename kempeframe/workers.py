@@ -45,8 +45,7 @@ def request_of(spec: Spec, plan: Plan, store: Path, options: Options) -> dict[st
 
 def unit_as_data(unit: Unit, plan: Plan) -> dict[str, Any]:
     """A unit as plain data, with the number of trials it is for."""
-    rows = {cell.row for key in unit.fits for cell in plan.cells_of.get(key, [])}
-    return {**attrs.asdict(unit), "trials": len(rows) or len(unit.theory) or 1}
+    return {**attrs.asdict(unit), "trials": len({row for key in unit.keys for row in plan.rows_of(key)}) or 1}
 
 
 def unit_of_data(data: Mapping[str, Any]) -> Unit:

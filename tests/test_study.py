@@ -159,7 +159,7 @@ def test_nested_fits_are_stored_and_shared(spec_file: Path) -> None:
 def test_a_fitted_network_comes_back(spec_file: Path) -> None:
     done = study(spec_file)
     fitted = done.fitted(5)
-    assert float(fitted.network.weight) == pytest.approx(column(done, "weight")[5])
+    assert float(fitted.network.weight.detach()) == pytest.approx(column(done, "weight")[5])
 
 
 def test_every_snapshot_of_a_trajectory_is_evaluated_as_it_comes(spec_file: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -22,7 +24,7 @@ class Numbers(Data):
 
         truth = self.shift + float(run.rng("data", "truth").standard_normal())
         if self.teacher is not None:
-            truth += float(run.fit(self.teacher).network.weight)
+            truth += float(run.fit(self.teacher).network.weight.detach())
         return Task(splits={}, input_shape=(1,), output_shape=(1,), truth=truth)
 
 
@@ -86,6 +88,57 @@ class Halving(Optimizer):
             for step in range(1, self.steps + 1):
                 network.weight += (task.truth - network.weight) / 2
                 yield Snapshot(step, network, {"converged": True})
+
+
+@component
+class Recorded(Copy):
+    """Like copy; appends a line to a file for each fit, and can end its own process."""
+
+    log: str = field("", "file that gets the process id and the truth")
+    kill: str = field("", "end the process by SIGKILL, unless this file exists: it is made first; 'always' for always")
+    words: str = field("", "print them")
+
+    def fit(self, network: Any, task: Any, attack: Attack | None, run: Any) -> Iterator[Any]:
+        if self.words:
+            print(self.words, flush=True)
+        if self.kill and (self.kill == "always" or not os.path.exists(self.kill)):
+            if self.kill != "always":
+                open(self.kill, "x").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield from super().fit(network, task, attack, run)
+        if self.log:
+            with open(self.log, "a") as file:
+                file.write(f"{os.getpid()} {task.truth}\n")
+
+
+@component
+class Counting(Optimizer):
+    """Counts up to `steps`, a hundredth of a second each, and keeps its state on the way; the weight is the count."""
+
+    steps: int = field(100, "how far", ge=1)
+    log: str = field("", "file that gets a line for each step")
+    every: int = field(0, "yield a snapshot after so many steps; 0 for the last one alone", ge=0)
+
+    @property
+    def trajectory(self) -> bool:  # type: ignore[override]
+        return self.every > 0
+
+    def fit(self, network: Any, task: Any, attack: Attack | None, run: Any) -> Iterator[Any]:
+        import torch
+
+        from kempeframe.task import Snapshot
+
+        state = run.checkpoints.load() or {"step": 0}
+        for step in range(state["step"] + 1, self.steps + 1):
+            time.sleep(0.01)
+            with open(self.log or os.devnull, "a") as file:
+                file.write(f"{step}\n")
+            with torch.no_grad():
+                network.weight.fill_(step)
+            if step == self.steps or (self.every and step % self.every == 0):
+                yield Snapshot(step, network)
+            if run.checkpoints.due():
+                run.checkpoints.save({"step": step})
 
 
 @component
@@ -154,7 +207,7 @@ def kempeframe_model() -> list[type[Model]]:
 
 @hookimpl
 def kempeframe_optimizer() -> list[type[Optimizer]]:
-    return [Copy, Halving, Together]
+    return [Copy, Counting, Halving, Recorded, Together]
 
 
 @hookimpl

@@ -42,6 +42,7 @@ SEALED_SECONDS = 600.0  # a segment that nobody touched for so long is looked at
 SEALED_LOOKS = 1.0  # seconds between two looks at such segments, at least
 TICK = 2.0  # no file system's clock is coarser
 OPEN_SEGMENTS = 16  # kept open for reading
+READS = 4  # so often a record is looked for while its segments are being rewritten
 NEEDS = "needs.bin"  # in a run directory: the keys that it needs, 16 bytes each
 
 
@@ -94,6 +95,8 @@ class Namespace:
                     self.listed = now - self.listed_since > TICK  # later changes will show in the directory's time
                     look_at_all = self._list() or look_at_all
             except (FileNotFoundError, NotADirectoryError):
+                self.writer.leave()
+                self.own = None
                 self._forget()
                 return
             except OSError as error:
@@ -153,16 +156,15 @@ class Namespace:
         """The record of a key; None where there is none, or where it is damaged: then it is no longer stored."""
         raw = bytes.fromhex(key)
         with self.lock:
-            if raw in self.index:
+            for _ in range(READS):
+                if raw not in self.index:
+                    return self._read_own_file(key)
                 try:
                     return self._read(raw)
-                except OSError:
-                    self.refresh(everything=True)  # the segment was removed, or rewritten elsewhere
-                    with contextlib.suppress(OSError):
-                        return self._read(raw) if raw in self.index else self._read_own_file(key)
-                    self.index.pop(raw, None)
-                    return None
-            return self._read_own_file(key)
+                except OSError:  # the segment was removed, or rewritten elsewhere
+                    self.refresh(everything=True)
+            self.index.pop(raw, None)
+            return None
 
     def _read(self, key: bytes) -> bytes | None:
         record = self.index[key]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +55,14 @@ class Split:
     def batches_from(self, start: int, network: nn.Module | None, batch_size: int, run: Run) -> Iterator[Batch]:
         """The batches of a pass after its first `start`, for a fit that goes on after an interruption.
 
-        A stream whose batches depend on the network can't draw the first ones again: it has to override this.
+        When it is called, the data stream stands at the start of the pass; afterwards the stream is put where the
+        interrupted fit left it. So the first batches are drawn and dropped before it returns. A stream whose batches
+        depend on the network can't draw them again: it has to override this.
         """
-        return itertools.islice(self.batches(network, batch_size, run), start, None)
+        batches = self.batches(network, batch_size, run)
+        for _ in range(start):
+            next(batches, None)
+        return batches
 
     def examples(self) -> Batch:
         """All examples at once."""
@@ -83,9 +87,26 @@ class Examples(Split):
 
     def batches(self, network: nn.Module | None, batch_size: int, run: Run) -> Iterator[Batch]:
         """Shuffled by the data stream; the last batch may be smaller."""
+        return self.batches_from(0, network, batch_size, run)
+
+    def batches_from(self, start: int, network: nn.Module | None, batch_size: int, run: Run) -> Iterator[Batch]:
         order = torch.randperm(len(self), generator=run.generator("data"))
-        for start in range(0, len(self), batch_size):
-            yield self._take(order[start : start + batch_size])
+        return (self._take(order[at : at + batch_size]) for at in range(start * batch_size, len(self), batch_size))
+
+    @staticmethod
+    def stack(splits: Sequence[Examples]) -> StackedExamples:
+        """Splits of equal shape as one, for fits that are trained together.
+
+        Raises:
+            CannotGive: their shapes differ.
+        """
+        return StackedExamples(splits)
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """Shapes and types of its tensors: splits of one form can be stacked."""
+        parts = (self.inputs, self.targets, self.weights, self.groups)
+        return tuple(None if part is None else (tuple(part.shape), part.dtype) for part in parts)
 
     def examples(self) -> Batch:
         return Batch(self.inputs, self.targets, torch.arange(len(self)), self.weights, self.groups)
@@ -98,9 +119,70 @@ class Examples(Split):
         return Moments(weighted.mT @ inputs, weighted.mT @ targets, len(self))
 
     def _take(self, index: Tensor) -> Batch:
-        weights = None if self.weights is None else self.weights[index]
-        groups = None if self.groups is None else self.groups[index]
-        return Batch(self.inputs[index], self.targets[index], index, weights, groups)
+        return Batch(
+            self.inputs.index_select(0, index),
+            self.targets.index_select(0, index),
+            index,
+            None if self.weights is None else self.weights.index_select(0, index),
+            None if self.groups is None else self.groups.index_select(0, index),
+        )
+
+
+class StackedExamples:
+    """Examples of several fits, equal in shape: a batch holds one of each fit, along a leading dimension.
+
+    Shapes of a batch: inputs (fits, n, ...); targets (fits, n, ...); index, weights and groups (fits, n). Each fit's
+    part is what its own split gives under its own run.
+    """
+
+    def __init__(self, splits: Sequence[Examples]):
+        if len({split.form for split in splits}) != 1:
+            raise CannotGive("these splits differ in shape or type: they can't be stacked")
+        self.fits, self.length = len(splits), len(splits[0])
+        self.inputs = _Pooled([split.inputs for split in splits])
+        self.targets = _Pooled([split.targets for split in splits])
+        self.weights = _pooled([split.weights for split in splits])
+        self.groups = _pooled([split.groups for split in splits])
+
+    def __len__(self) -> int:
+        return self.length
+
+    def batches_from(self, start: int, batch_size: int, runs: Sequence[Run]) -> Iterator[Batch]:
+        """The batches of a pass after its first `start`; each fit's order is drawn from its run's data stream."""
+        orders = torch.stack([torch.randperm(len(self), generator=run.generator("data")) for run in runs])
+        return (self._take(orders[:, at : at + batch_size]) for at in range(start * batch_size, len(self), batch_size))
+
+    def examples(self) -> Batch:
+        """All examples of all fits, each fit's in the order of its split."""
+        return self._take(torch.arange(len(self)).expand(self.fits, -1))
+
+    def _take(self, index: Tensor) -> Batch:
+        return Batch(
+            self.inputs.take(index),
+            self.targets.take(index),
+            index,
+            None if self.weights is None else self.weights.take(index),
+            None if self.groups is None else self.groups.take(index),
+        )
+
+
+class _Pooled:
+    """One tensor of several fits, end to end; where all hold the same object, that object alone."""
+
+    def __init__(self, tensors: Sequence[Tensor]):
+        shared = all(tensor is tensors[0] for tensor in tensors)
+        self.pool = tensors[0] if shared else torch.cat(list(tensors))
+        self.first = None if shared else torch.arange(len(tensors))[:, None] * len(tensors[0])
+
+    def take(self, index: Tensor) -> Tensor:
+        """(fits, n) indices into each fit's own tensor -> (fits, n, ...)."""
+        at = index if self.first is None else index + self.first
+        return self.pool.index_select(0, at.reshape(-1)).reshape(index.shape + self.pool.shape[1:])
+
+
+def _pooled(tensors: Sequence[Tensor | None]) -> _Pooled | None:
+    given = [tensor for tensor in tensors if tensor is not None]
+    return _Pooled(given) if given else None
 
 
 @attrs.define(eq=False)

@@ -1,7 +1,7 @@
 """Plugin `standard`: what several papers need. It has no privilege over other plugins."""
 
 from kempeframe import hookimpl
-from kempeframe_standard import data, data_images, evaluators, models, optimizers
+from kempeframe_standard import data, data_images, evaluators, models, optimizers, optimizers_gradient
 
 
 @hookimpl
@@ -16,7 +16,7 @@ def kempeframe_model():  # type: ignore[no-untyped-def]
 
 @hookimpl
 def kempeframe_optimizer():  # type: ignore[no-untyped-def]
-    return [optimizers.Ridge]
+    return [optimizers.Ridge, optimizers_gradient.Sgd, optimizers_gradient.Adam, optimizers_gradient.Adamw]
 
 
 @hookimpl

@@ -1,0 +1,69 @@
+"""The losses of a fit as it goes, and the end of one that diverges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class DivergedError(RuntimeError):
+    """The loss is not finite."""
+
+
+class Losses:
+    """The losses of the last steps, one for each fit.
+
+    They are looked at `together` steps at a time: on a GPU each look waits for all that was asked of it before.
+    """
+
+    def __init__(self, together: int):
+        self.together = together
+        self.waiting: list[Tensor] = []
+        self.step = 0
+        self.last: list[float] = []  # of the last step that was looked at
+        self.finite = 0  # the last step with a finite loss
+
+    def add(self, step: int, losses: Tensor) -> None:
+        """Note the losses, (fits,), of a step."""
+        self.step = step
+        self.waiting.append(losses)
+        if len(self.waiting) >= self.together:
+            self.look()
+
+    def look(self) -> list[float]:
+        """The losses of the last step; empty where there was none.
+
+        Raises:
+            DivergedError: the loss of a step is not finite.
+        """
+        if not self.waiting:
+            return self.last
+        found = [self.waiting[0]] if len(self.waiting) == 1 else torch.stack(self.waiting).cpu()
+        first = self.step - len(self.waiting) + 1
+        self.waiting = []
+        for step, losses in enumerate(found, start=first):
+            values: list[float] = losses.tolist()
+            for fit, value in enumerate(values):
+                if not math.isfinite(value):
+                    raise DivergedError(f"step {step}: the loss is {value}{self._before(fit)}")
+            self.last, self.finite = values, step
+        return self.last
+
+    def _before(self, fit: int) -> str:
+        return f"; the last finite loss was {self.last[fit]:g} at step {self.finite}" if self.last else ""
+
+    def keep(self, fits: Sequence[int]) -> None:
+        """Go on with these fits alone."""
+        self.last = [self.last[fit] for fit in fits]
+
+    def state(self) -> dict[str, Any]:
+        """What going on from here needs."""
+        return {"last": self.look(), "finite": self.finite}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.last, self.finite = list(state["last"]), state["finite"]

@@ -38,13 +38,11 @@ def classification() -> Callable[..., Task]:
         n: int = 40, inputs: int = 5, classes: int = 3, seed: int = 0, dtype: str = "float64", weights: bool = False
     ) -> Task:
         rng = np.random.default_rng(seed)
-        kind = getattr(torch, dtype)
+        rule, kind = rng.standard_normal((inputs, classes)), getattr(torch, dtype)
 
         def split(count: int) -> Examples:
             x = rng.standard_normal((count, inputs))
-            y = (x @ rng.standard_normal((inputs, classes)) + 0.5 * rng.standard_normal((count, classes))).argmax(
-                axis=1
-            )
+            y = (x @ rule + 0.5 * rng.standard_normal((count, classes))).argmax(axis=1)
             given = torch.tensor(rng.random(count), dtype=kind) if weights else None
             return Examples(torch.tensor(x, dtype=kind), torch.tensor(y), given)
 

@@ -1,0 +1,135 @@
+"""Many networks of one shape as one: stacked weights, one forward pass by vmap, one step of one torch optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from kempeframe.components import FitJob
+from kempeframe.task import Examples
+from kempeframe_standard.training.engines import Engine
+from kempeframe_standard.training.losses import Loss
+from kempeframe_standard.training.sources import VALIDATION, settings
+
+Tensors = dict[str, Tensor]
+
+
+class StackEngine(Engine):
+    """Fits in front: outputs (fits, n, k), losses (fits, n), weights (fits, ...).
+
+    The losses of all fits are differentiated at once and not averaged over fits, so that each fit's gradient is its
+    own; an elementwise optimizer then takes each fit's own step.
+    """
+
+    example_dim = 1
+
+    def __init__(self, jobs: Sequence[FitJob]):
+        trained, self.fixed = _stacked([job.network for job in jobs])
+        self.trained = {name: nn.Parameter(tensor) for name, tensor in trained.items()}
+        super().__init__(jobs[0], list(self.trained.values()))
+        self.call = vmap(self._alone, randomness="error")
+
+    def _alone(self, trained: Mapping[str, Tensor], fixed: Tensors, inputs: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(self.network, {**trained, **fixed}, (inputs,))
+        return outputs
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.call(self.trained, self.fixed, inputs)
+        return outputs
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        return self.forward(inputs)
+
+    def _per_example(self, function: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+        return function(outputs.flatten(0, 1), targets.flatten(0, 1)).view(targets.shape[:2])
+
+    def _clip(self, norm: float) -> None:
+        """Each fit's gradient to its own norm, by torch's formula."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norms = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients]).sum(dim=0).sqrt()
+        factors = (norm / (norms + 1e-6)).clamp_max(1.0)
+        for gradient in gradients:
+            gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
+
+    def weights(self, fit: int) -> Tensors:
+        return {name: tensor.detach()[fit].clone() for name, tensor in self.trained.items()}
+
+    def install(self, fit: int, network: nn.Module) -> None:
+        network.load_state_dict(self.weights(fit), strict=False)
+
+    def keep(self, fits: Sequence[int]) -> None:
+        rows = torch.tensor(fits, device=self.parameters[0].device)
+        for parameter in self.parameters:
+            state, shape = self.torch_optimizer.state.get(parameter, {}), parameter.shape
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.shape == shape:
+                    state[name] = value[rows]
+            parameter.grad = None
+            parameter.data = parameter.data[rows]
+        self.fixed = {name: tensor[rows] for name, tensor in self.fixed.items()}
+
+    def state(self) -> dict[str, Any]:
+        trained = {name: tensor.detach() for name, tensor in self.trained.items()}
+        return {"trained": trained, "optimizer": self.torch_optimizer.state_dict()}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            for name, tensor in self.trained.items():
+                tensor.copy_(state["trained"][name])
+        self.torch_optimizer.load_state_dict(state["optimizer"])
+
+
+def _stacked(networks: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
+    """The weights that are trained, and the frozen ones and buffers, with the networks in front."""
+    trained: Tensors = {}
+    fixed: Tensors = {}
+    parameters = [dict(network.named_parameters()) for network in networks]
+    for name, parameter in parameters[0].items():
+        into = trained if parameter.requires_grad else fixed
+        into[name] = torch.stack([own[name].detach() for own in parameters])
+    buffers = [dict(network.named_buffers()) for network in networks]
+    for name in buffers[0]:
+        fixed[name] = torch.stack([own[name] for own in buffers])
+    return trained, fixed
+
+
+def form(job: FitJob) -> tuple[object, ...] | None:
+    """What fits of one stack have in common; None where a fit is none for a stack."""
+    optimizer, names = settings(job), ["train"]
+    if optimizer.early_stopping is not None:
+        names.append(VALIDATION)
+    if not optimizer.can_stack:
+        return None
+    splits = [job.task.split(name) for name in names]
+    forms = [split.form for split in splits if isinstance(split, Examples)]
+    if len(forms) < len(splits):
+        return None
+    network = job.network
+    parameters = [(name, p.shape, p.dtype, p.requires_grad) for name, p in network.named_parameters()]
+    buffers = [(name, b.shape, b.dtype) for name, b in network.named_buffers()]
+    return (optimizer, type(network), repr(network), *parameters, *buffers, *forms)
+
+
+def vmap_applies(jobs: Sequence[FitJob]) -> bool:
+    """Whether the networks' forward pass in training can be one for all.
+
+    It can't where it draws random numbers (dropout: a fit's would depend on who else is in the stack), changes buffers
+    (batch norm), or decides by the values it sees. Tried on two examples of two jobs.
+    """
+    if not any(p.requires_grad for p in jobs[0].network.parameters()):
+        return False
+    engine = StackEngine(jobs[:2])
+    engine.train(True)
+    before = {name: tensor.clone() for name, tensor in engine.fixed.items()}
+    splits = [job.task.train for job in jobs[:2]]
+    inputs = torch.stack([split.inputs[:2] for split in splits if isinstance(split, Examples)])
+    try:
+        with torch.no_grad():
+            engine.forward(inputs.to(engine.parameters[0].device))
+    except Exception:  # of whatever kind: the network is then trained alone, and says itself what is wrong
+        return False
+    return all(torch.equal(tensor, before[name]) for name, tensor in engine.fixed.items())

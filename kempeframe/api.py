@@ -8,9 +8,10 @@ from typing import Any
 
 import tomli_w
 
+from kempeframe.pool import WorkerPool
 from kempeframe.spec import load_spec
 from kempeframe.store import Store
-from kempeframe.study import Options, Study, run_study
+from kempeframe.study import InProcess, Options, Study, run_study
 
 
 def run(
@@ -22,14 +23,18 @@ def run(
     store: str | Path | None = None,
     fresh: bool = False,
     device: str = "cpu",
+    jobs: int = 1,
 ) -> Study:
     """Run a spec and return its study: `.table` (a data frame), `.claims` (verdicts), `.fitted(row)` (a network).
 
-    `overrides` maps dotted keys to values, as `--set` does. Raises SpecError with every problem of the spec.
+    `overrides` maps dotted keys to values, as `--set` does; `jobs` is how many processes compute trials side by side.
+    Raises SpecError with every problem of the spec.
     """
     texts = [f"{key}={_toml(value)}" for key, value in (overrides or {}).items()]
     checked = load_spec(spec, texts, smoke=smoke, seeds=seeds)
-    return run_study(checked, Store(Path(store) if store else None), Options(device=device, fresh=fresh))
+    options = Options(device=device, fresh=fresh, threads=1 if jobs > 1 else None)
+    executor = WorkerPool(jobs) if jobs > 1 else InProcess()
+    return run_study(checked, Store(Path(store) if store else None), options, None, executor)
 
 
 def _toml(value: Any) -> str:

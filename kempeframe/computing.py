@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from kempeframe.store import StoreError
 from kempeframe.sweep import Trial
 from kempeframe.trial import Fitted, Session, checked_metrics, fit_stack, pack, restore
 
+FLUSH_AFTER = 0.1  # seconds; what took longer is synced before others may look, on whatever file system they are
 NOT_COVERED = "not covered"  # key of a result that says why there is none
 
 
@@ -61,6 +63,7 @@ class Computer:
     def __init__(self, plan: Plan, session: Session, options: Options, listener: Listener):
         self.plan, self.session, self.options, self.listener = plan, session, options, listener
         self.results: dict[str, dict[str, Any]] = {}  # of the unit at hand
+        self.waited: set[Unit] = set()  # units that another process held
         session.report = lambda step, metrics: listener.report(step, dict(metrics))
 
     def compute(self, unit: Unit) -> None:
@@ -75,12 +78,13 @@ class Computer:
             self._theory([self.plan.theory[key] for key in unit.theory])
             return
         store = self.session.store
+        start = time.monotonic()
         lock = store.locks.acquire(unit.fits)
         if lock is None:
+            self.waited.add(unit)
             raise Held
         with lock:
-            store.fits.refresh()
-            store.results.refresh()
+            store.refresh(everything=unit in self.waited)
             kept = [] if self.options.fresh else [key for key in unit.fits if key in store.fits]
             lost = {key for key in kept if not self._evaluate_stored(key)}
             missing = {key for key in unit.fits if key not in kept} | lost
@@ -89,6 +93,8 @@ class Computer:
             elif missing:  # what is computed together is computed whole
                 for part in self.plan.units(missing, stored=lambda key: True):
                     self._fit(part.fits)
+            if time.monotonic() - start > FLUSH_AFTER:
+                store.flush()
 
     def _known(self, key: str) -> dict[str, Any] | None:
         """A result of this unit, or a stored one."""

@@ -9,17 +9,13 @@ import attrs
 
 from kempeframe.components import Component, Fit
 
-_held: dict[int, tuple[Any, tuple[Fit, ...]]] = {}  # id -> the object (so that its id stays its own), what it holds
 
-
-def held(value: Any) -> tuple[Fit, ...]:
+def held(value: Any) -> list[Fit]:
     """The fits in the fields of a component or of a fit, without those that these hold in turn."""
-    if id(value) not in _held:
-        parts: tuple[Any, ...] = (value,)
-        if isinstance(value, Fit):
-            parts = (value.data, value.model, value.optimizer, value.training_attack)
-        _held[id(value)] = value, tuple(fit for part in parts for fit in _fits_in(part))
-    return _held[id(value)][1]
+    if isinstance(value, Fit):
+        parts = (value.data, value.model, value.optimizer, value.training_attack)
+        return [fit for part in parts for fit in _fits_in(part)]
+    return list(_fits_in(value))
 
 
 def _fits_in(value: Any) -> Iterator[Fit]:

@@ -64,12 +64,18 @@ class Plan:
         for configuration in spec.configurations:
             parts = [(name, e, _key_parts(configuration, e)) for name, e in configuration.evaluators]
             looks = [e for _, e in configuration.evaluators if e.needs == "network"]
+            inner = [fit for evaluator in looks for fit in held(evaluator)]
+            nests = bool(inner or (configuration.fit and held(configuration.fit)))
             for seed in spec.seeds:
                 trial = Trial(configuration, seed)
                 fit = configuration.fit
                 key = ""
                 if fit is not None:
-                    key = plan._add(fit, seed, looks) if looks else fit_key(fit, seed)
+                    if nests and looks:  # before any digest of the fit: each is made of those of the fits inside
+                        plan._add_all_nested(fit, inner, seed)
+                    key = fit_key(fit, seed)
+                    if looks:
+                        plan.fits.setdefault(key, (fit, seed))
                 row = len(plan.trials)
                 cells = [Cell(row, trial, name, e, _result_key(e, own, key, seed)) for name, e, own in parts]
                 plan.trials.append(trial)
@@ -83,19 +89,15 @@ class Plan:
                             plan._add_inner(cell)
         return plan
 
-    def _add(self, fit: Fit, seed: int, evaluators: Sequence[Evaluator]) -> str:
-        """Note a fit, and those that it and the evaluators that look at it hold."""
-        inner = [other for evaluator in evaluators for other in held(evaluator)]
-        if inner or held(fit):
-            for other in inner:
-                self._add_nested(other, root_seed(fit, seed))
-            self._add_nested(fit, seed)  # before any digest of the fit: each is made of those of the fits inside
-            key = fit_key(fit, seed)
-            own = dict.fromkeys((*self.nested.get(key, ()), *(fit_key(o, root_seed(fit, seed)) for o in inner)))
-            self.nested[key] = tuple(own)
+    def _add_all_nested(self, fit: Fit, others: Sequence[Fit], seed: int) -> None:
+        """Note the fits that a fit holds, and those that the evaluators hold which look at it."""
+        root = root_seed(fit, seed)
+        for other in others:
+            self._add_nested(other, root)
+        self._add_nested(fit, seed)
         key = fit_key(fit, seed)
-        self.fits.setdefault(key, (fit, seed))
-        return key
+        inner = dict.fromkeys((*self.nested.get(key, ()), *(fit_key(other, root) for other in others)))
+        self.nested[key] = tuple(inner)
 
     def _add_inner(self, cell: Cell) -> None:
         """Note the fits that theory on drawn data needs: those that the data and the evaluator hold."""

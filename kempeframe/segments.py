@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from kempeframe.problems import Breakdown
 from kempeframe.processes import this_process, unique_name
 
 MAGIC = b"KF01"
@@ -23,7 +24,7 @@ WINDOW = 1 << 18  # bytes read at once in search of headers
 FLUSH_SECONDS = 0.5  # at most so much is lost by a power cut
 
 
-class StoreError(Exception):
+class StoreError(Breakdown):
     """The store can't be read or written."""
 
 

@@ -68,6 +68,8 @@ class StatusFile(Progress):
     def end(self, state: str) -> None:
         """`done`, `stopped` (by Ctrl-C) or `broken`."""
         self.state |= {"state": state, "running": {}, "ended": time.time()}
+        if state == "done":
+            self.failures.clear()  # the run directory has them now, in the order of the table
         self._write(at_once=True)
 
     def _write(self, at_once: bool = False) -> None:

@@ -157,6 +157,8 @@ def main() -> None:
         if event[0] in ("failed", "report", "current"):
             send()
 
+    from kempeframe.store import StoreError
+
     try:
         computer = computer_of(request, emit)
         stores.append(computer.session.store)
@@ -165,6 +167,8 @@ def main() -> None:
     except BaseException as error:  # reported where a person sees it; the pool decides what becomes of the study
         emit(["fatal", type(error).__name__, str(error)])
         send()
+        if isinstance(error, (PlanChanged, StoreError)):  # said, and no fault of any code's
+            os._exit(1)
         raise
 
 

@@ -34,7 +34,10 @@ lint: install-test
 	$(BIN)/mypy kempeframe plugins/standard/kempeframe_standard plugins/strong_collapse/kempeframe_strong_collapse
 
 benchmark: install-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'
 	$(BIN)/python tools/benchmark_spine.py
+	$(BIN)/python tools/benchmark_scale.py
+	$(BIN)/python tools/benchmark_training.py
 
 clean:
 	rm -rf $(VENV) runs

@@ -45,7 +45,7 @@ def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
     executor, words = executor_of(arguments, out)
     directory = RunDirectory(out)
     directory.begin(plan, store)
-    status = StatusFile(out, spec.title, spec.path, words)
+    status = StatusFile(out, spec.title, spec.path, words, jobs=arguments.executor is not None)
     ended = "broken"
     try:
         with ProgressBar(errors) as bar:

@@ -20,7 +20,7 @@ SHOWN = 10  # failures that are printed
 class StatusFile(Progress):
     """Writes `status.json` and `failures.json` while a study runs, at most once a second."""
 
-    def __init__(self, folder: Path, title: str, spec: Path, executor: str):
+    def __init__(self, folder: Path, title: str, spec: Path, executor: str, jobs: bool):
         self.folder = folder
         self.failures: list[Failure] = []
         self.next_write = 0.0
@@ -28,6 +28,7 @@ class StatusFile(Progress):
             "title": title,
             "spec": str(spec),
             "executor": executor,
+            "jobs": jobs,  # of a cluster
             "state": "running",
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -109,9 +110,9 @@ def status_command(folder: Path) -> int:
     done, total, failed = state["done"], state["trials"], state["failed"]
     share = f" ({done / total:.0%})" if total else ""
     print(f"trials   {done:,} of {total:,} done{share}" + (f", {failed:,} of them failed" if failed else ""))
-    for number, running in state["running"].items() if alive(state) else ():
-        print(f"worker {number}: {running['what']}, for {duration(time.time() - running['since'])}{_progress(running)}")
-    for line in _job_lines(folder):
+    for running in state["running"].values() if alive(state) else ():
+        print(f"now      {running['what']}, for {duration(time.time() - running['since'])}{_progress(running)}")
+    for line in _job_lines(folder) if state["jobs"] else ():
         print(line)
     for line in _failure_lines(folder) if failed else ():
         print(line)
@@ -200,4 +201,10 @@ def _job_lines(folder: Path) -> list[str]:
         return []
     from kempeframe.jobs import job_states
 
-    return [f"job {job.job_id}: {job.state}, log {job.log}" for job in job_states(folder / "jobs")]
+    lines = []
+    for job in job_states(folder / "jobs"):
+        again = ", its rest submitted again" if job.resubmitted else ""
+        reason = f" ({job.reason})" if job.reason else ""
+        trials = f"{job.trials_done:,} of {job.trials:,} trials"
+        lines.append(f"job {job.job_id}: {job.phase}{reason}, {trials}{again}; {job.log}")
+    return lines

@@ -247,7 +247,7 @@ def test_status_of_a_run(spec_file: Path, tmp_path: Path, capsys: pytest.Capture
     assert main(["status", str(tmp_path / "out")]) == 0
     running = capsys.readouterr().out
     assert "running for" in running
-    assert "worker" in running
+    assert "now      shift=" in running
     parent.kill()
     parent.wait()
     assert main(["status", str(tmp_path / "out")]) == 4

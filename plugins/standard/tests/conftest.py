@@ -30,39 +30,41 @@ def run(session: Session) -> Run:
     return Run(0, session)
 
 
+def classification_task(
+    n: int = 40, inputs: int = 5, classes: int = 3, seed: int = 0, dtype: str = "float64", weights: bool = False
+) -> Task:
+    """Random inputs with classes by a random linear rule, and a validation split."""
+    rng = np.random.default_rng(seed)
+    rule, kind = rng.standard_normal((inputs, classes)), getattr(torch, dtype)
+
+    def split(count: int) -> Examples:
+        x = rng.standard_normal((count, inputs))
+        y = (x @ rule + 0.5 * rng.standard_normal((count, classes))).argmax(axis=1)
+        given = torch.tensor(rng.random(count), dtype=kind) if weights else None
+        return Examples(torch.tensor(x, dtype=kind), torch.tensor(y), given)
+
+    parts = {"train": split(n), "validation": split(30), "test": split(30)}
+    splits = {name: lambda part=part: part for name, part in parts.items()}
+    return Task(splits, (inputs,), (classes,), dtype=kind, classes=classes)
+
+
+def perceptron_network(
+    inputs: int = 5, outputs: int = 3, seed: int = 0, dtype: str = "float64", dropout: float = 0
+) -> nn.Module:
+    """A small network of two layers."""
+    torch.manual_seed(seed)
+    hidden = [nn.Linear(inputs, 7), nn.Tanh(), *([nn.Dropout(dropout)] if dropout else [])]
+    return nn.Sequential(*hidden, nn.Linear(7, outputs)).to(getattr(torch, dtype))
+
+
 @pytest.fixture
 def classification() -> Callable[..., Task]:
-    """Random inputs with classes by a random linear rule, and a validation split; weights on request."""
-
-    def make(
-        n: int = 40, inputs: int = 5, classes: int = 3, seed: int = 0, dtype: str = "float64", weights: bool = False
-    ) -> Task:
-        rng = np.random.default_rng(seed)
-        rule, kind = rng.standard_normal((inputs, classes)), getattr(torch, dtype)
-
-        def split(count: int) -> Examples:
-            x = rng.standard_normal((count, inputs))
-            y = (x @ rule + 0.5 * rng.standard_normal((count, classes))).argmax(axis=1)
-            given = torch.tensor(rng.random(count), dtype=kind) if weights else None
-            return Examples(torch.tensor(x, dtype=kind), torch.tensor(y), given)
-
-        parts = {"train": split(n), "validation": split(30), "test": split(30)}
-        splits = {name: lambda part=part: part for name, part in parts.items()}
-        return Task(splits, (inputs,), (classes,), dtype=kind, classes=classes)
-
-    return make
+    return classification_task
 
 
 @pytest.fixture
 def perceptron() -> Callable[..., nn.Module]:
-    """A small network of two layers."""
-
-    def make(inputs: int = 5, outputs: int = 3, seed: int = 0, dtype: str = "float64", dropout: float = 0) -> nn.Module:
-        torch.manual_seed(seed)
-        hidden = [nn.Linear(inputs, 7), nn.Tanh(), *([nn.Dropout(dropout)] if dropout else [])]
-        return nn.Sequential(*hidden, nn.Linear(7, outputs)).to(getattr(torch, dtype))
-
-    return make
+    return perceptron_network
 
 
 class Interrupted(Exception):

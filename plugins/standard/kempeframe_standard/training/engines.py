@@ -37,6 +37,7 @@ class Engine:
         self.rates = [group["lr"] for group in self.torch_optimizer.param_groups]
         self.per_example: Loss = LOSSES[self.settings.loss]
         self.group: list[Batch] = []
+        self.total: Tensor | int = 0
         self.first: Tensor | None = None
         self.equal_shares: tuple[Any, Tensor] = (None, torch.empty(0))
 
@@ -44,10 +45,20 @@ class Engine:
 
     def step(self, group: list[Batch]) -> Tensor:
         """One update on these batches; the loss before it, (fits,), without waiting for the device."""
-        self.group = self._attacked(group) if self.settings.adversarial else group
+        self.total = self._total(group)
+        self.group = self._prepared(group)
         self.first = None
         self._update()
         return self._loss_before()
+
+    def _prepared(self, group: list[Batch]) -> list[Batch]:
+        """The batches as the network gets them."""
+        if not self.settings.adversarial:
+            return group
+        attack = self.job.attack
+        if attack is None:
+            raise ValueError("adversarial = true: the trial has no [attack] to train against")
+        return [attrs.evolve(batch, inputs=attack.perturb(self.network, batch, self.job.run)) for batch in group]
 
     def _update(self) -> None:
         self.torch_optimizer.step(self.closure)  # type: ignore[arg-type]  # a tensor waits for no device
@@ -73,16 +84,20 @@ class Engine:
         The loss is differentiated as it stands, example by example, with w / sum(w) as the incoming gradient: no
         reduction enters the graph.
         """
-        total = self._total(self.group)
-        value: Tensor | None = None
-        for batch in self.group:
-            losses = self._losses(batch)
-            shares = self._shares(batch, losses, total)
-            self._backward(losses, shares)
-            part = (losses.detach() * shares).sum(dim=-1)
+        *before, last = self.group
+        value = None
+        for batch in before:
+            part = self._gradients_of(batch, last=False)
             value = part if value is None else value + part
-        assert value is not None
-        return value.reshape(-1)
+        part = self._gradients_of(last, last=True)
+        return (part if value is None else value + part).reshape(-1)
+
+    def _gradients_of(self, batch: Batch, last: bool) -> Tensor:
+        """Add one batch's gradients; its part of the loss. `last`: the last batch of the step."""
+        losses = self._losses(batch)
+        shares = self._shares(batch, losses)
+        self._backward(losses, shares)
+        return (losses.detach() * shares).sum(dim=-1)
 
     def _total(self, group: Sequence[Batch]) -> Tensor | int:
         """Sum of the weights of all examples of the step, for each fit."""
@@ -91,8 +106,9 @@ class Engine:
         total = torch.stack([_weights(batch).sum(dim=-1) for batch in group]).sum(dim=0)
         return total.clamp_min(torch.finfo(total.dtype).tiny)  # where all weights are 0 the loss is 0
 
-    def _shares(self, batch: Batch, losses: Tensor, total: Tensor | int) -> Tensor:
+    def _shares(self, batch: Batch, losses: Tensor) -> Tensor:
         """w / sum(w), in the shape of the losses."""
+        total = self.total
         if isinstance(total, int):
             key = (losses.shape, total)
             if self.equal_shares[0] != key:
@@ -113,12 +129,6 @@ class Engine:
 
     def _clip(self, norm: float) -> None:
         nn.utils.clip_grad_norm_(self.parameters, norm)
-
-    def _attacked(self, group: Sequence[Batch]) -> list[Batch]:
-        attack = self.job.attack
-        if attack is None:
-            raise ValueError("adversarial = true: the trial has no [attack] to train against")
-        return [attrs.evolve(batch, inputs=attack.perturb(self.network, batch, self.job.run)) for batch in group]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The outputs that are trained."""

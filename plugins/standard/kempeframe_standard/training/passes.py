@@ -69,9 +69,14 @@ class Passes:
 
 def moved(batch: Batch, device: torch.device) -> Batch:
     """The batch on a device."""
+    return changed(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
-    def put(part: Tensor | None) -> Tensor | None:
-        return None if part is None else part.to(device, non_blocking=True)
 
-    inputs = batch.inputs.to(device, non_blocking=True)
-    return Batch(inputs, put(batch.targets), put(batch.index), put(batch.weights), put(batch.groups))
+def changed(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with every tensor of it changed."""
+
+    def each(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else change(tensor)
+
+    inputs = change(batch.inputs)
+    return Batch(inputs, each(batch.targets), each(batch.index), each(batch.weights), each(batch.groups))

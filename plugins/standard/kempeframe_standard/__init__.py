@@ -1,17 +1,18 @@
 """Plugin `standard`: what several papers need. It has no privilege over other plugins."""
 
 from kempeframe import hookimpl
-from kempeframe_standard import data, data_images, evaluators, models, optimizers, optimizers_gradient
+from kempeframe_standard import data, data_generated, data_images, evaluators, models, optimizers, optimizers_gradient
 
 
 @hookimpl
 def kempeframe_data():  # type: ignore[no-untyped-def]
-    return [data.Digits, data.LinearRegression, data_images.HubImages]
+    generated = [data_generated.GaussianMixture, data_generated.TeacherStudent]
+    return [data.Digits, data.LinearRegression, data_images.HubImages, *generated]
 
 
 @hookimpl
 def kempeframe_model():  # type: ignore[no-untyped-def]
-    return [models.Linear, models.RandomFeatures]
+    return [models.Linear, models.RandomFeatures, models.Mlp]
 
 
 @hookimpl

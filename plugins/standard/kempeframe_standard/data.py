@@ -55,15 +55,16 @@ class Digits(Data):
     """
 
     n_train: int = field(1000, "training images", ge=1, le=1797)
+    n_validation: int = field(0, "validation images, those after the training images; 0: no such split", ge=0)
     n_test: int = field(500, "test images, disjoint from the training images", ge=1, le=1797)
     skip: int = field(0, "images of the permutation to leave out before the first training image", ge=0)
     centre: bool = field(False, "subtract the mean image of all 1,797")
     dtype: Literal["float32", "float64"] = field("float32", "of the inputs")
 
     def __attrs_post_init__(self) -> None:
-        if self.skip + self.n_train + self.n_test > 1797:
-            total = self.skip + self.n_train + self.n_test
-            raise ValueError(f"skip + n_train + n_test = {total}: there are 1797 digits")
+        total = self.skip + self.n_train + self.n_validation + self.n_test
+        if total > 1797:
+            raise ValueError(f"skip + n_train + n_validation + n_test = {total}: there are 1797 digits")
 
     def load(self, run: Run) -> Task:
         import torch
@@ -81,10 +82,13 @@ class Digits(Data):
             inputs = torch.from_numpy(pixels[part].astype(self.dtype)).reshape(-1, 1, 8, 8)
             return Examples(inputs, torch.tensor(labels[part], dtype=torch.int64))
 
-        train, test = order[self.skip : self.skip + self.n_train], order[len(order) - self.n_test :]
+        last = self.skip + self.n_train
+        train, test = order[self.skip : last], order[len(order) - self.n_test :]
+        validation = {"validation": lambda: take(order[last : last + self.n_validation])} if self.n_validation else {}
         return Task(
             splits={
                 "train": lambda: take(train),
+                **validation,
                 "test": lambda: take(test),
                 "population": lambda: take(np.arange(len(labels))),
             },

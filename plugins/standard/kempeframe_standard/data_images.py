@@ -30,12 +30,16 @@ class HubImages(Data):
 
     dataset: str = field("ylecun/mnist", "name on the hub, OWNER/NAME")
     n_train: int = field(1000, "training images", ge=1)
+    n_validation: int = field(0, "validation images, those after the training images; 0: no such split", ge=0)
     n_test: int = field(1000, "test images", ge=1)
     skip: int = field(0, "images of the trial's permutation to leave out before the first", ge=0)
     pool: Literal[1, 2] = field(1, "average over squares of so many pixels: 2 turns 28 x 28 into 14 x 14")
     centre: bool = field(False, "subtract the mean image of the whole training part")
     classes: tuple[int, ...] = field(
         (), "labels to keep, renumbered from 0 in this order; none given: all", ge=0
+    )
+    augmentation: tuple[Literal["crop", "flip"], ...] = field(
+        (), "of training batches: random crops after padding by 4 pixels, and left-right flips of half the images"
     )
     dtype: Literal["float32", "float64"] = field("float32", "of the inputs")
 
@@ -52,11 +56,12 @@ class HubImages(Data):
 
         images = load_images(self.dataset, "train")
         kept = self._kept(images)
-        if self.skip + self.n_train > len(kept):
-            asked = f"skip + n_train = {self.skip + self.n_train}"
+        last = self.skip + self.n_train
+        if last + self.n_validation > len(kept):
+            asked = f"skip + n_train + n_validation = {last + self.n_validation}"
             raise ValueError(f"{self.dataset}: {asked}, there are {len(kept)} images in the training part")
         order = run.root.rng("data", "order").permutation(kept)
-        train = order[self.skip : self.skip + self.n_train]
+        train, validation = order[self.skip : last], order[last : last + self.n_validation]
         height, width, channels = images.pixels.shape[1:]
         if height % self.pool or width % self.pool:
             raise ValueError(f"{self.dataset}: pool = {self.pool} does not divide images of {height} x {width}")
@@ -64,7 +69,8 @@ class HubImages(Data):
         form = f"pool {self.pool} centre {self.centre} classes {self.classes} {self.dtype}"
         return Task(
             splits={
-                "train": lambda: self._take(images, train, images),
+                "train": lambda: self._augmented(self._take(images, train, images)),
+                **({"validation": lambda: self._take(images, validation, images)} if self.n_validation else {}),
                 "test": lambda: self._test(run, images),
                 "population": lambda: self._take(images, kept, images),
             },
@@ -75,6 +81,14 @@ class HubImages(Data):
             truth=Pool(f"{images.identity} train", form, train, np.empty(0, dtype=np.int64)),
             bounds=None if self.centre else (0.0, 1.0),
         )
+
+    def _augmented(self, examples: Examples) -> Examples:
+        from kempeframe_standard.augmentation import AugmentedExamples
+
+        if not self.augmentation:
+            return examples
+        parts = (examples.inputs, examples.targets, examples.weights, examples.groups)
+        return AugmentedExamples(*parts, "crop" in self.augmentation, "flip" in self.augmentation)
 
     def _kept(self, images: Images) -> Indices:
         """Indices of the images whose label is kept."""

@@ -197,7 +197,8 @@ def check_columns(source: Source, columns: Columns, members: Sequence[tuple[KeyP
     for path, member in members:
         raw = source.raw[str(path[0])][path[1]]
         for name in dict.fromkeys(member.columns()):
-            if not columns.has(name):
+            in_history = name == "step" and getattr(member, "rows", "") == "history"
+            if not columns.has(name) and not in_history:
                 place = next(_mentions(raw, name), ())
                 source.problem((*path, *place), f"unknown column {shown(name)}{columns.hint(name)}")
         selections = member.selections() if hasattr(member, "selections") else list(member.where.items())

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=type)
 Needs = Literal["components", "task", "network"]
+Measured = float | Sequence[float]
 
 
 def field(
@@ -207,11 +208,11 @@ class Evaluator(Component):
         """What `evaluate` returns: metric -> one line of documentation; known before anything runs."""
         raise NotImplementedError
 
-    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
-        """The metrics of one snapshot."""
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
+        """The metrics of one snapshot: numbers, or lists of numbers, which figures draw as curves."""
         raise NotImplementedError
 
-    def evaluate_many(self, fits: Sequence[Fitted], runs: Sequence[Run]) -> list[Mapping[str, float]]:
+    def evaluate_many(self, fits: Sequence[Fitted], runs: Sequence[Run]) -> Sequence[Mapping[str, Measured]]:
         """The metrics of many at once. A loop unless an evaluator knows better."""
         return [self.evaluate(fitted, run) for fitted, run in zip(fits, runs, strict=True)]
 

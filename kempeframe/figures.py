@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import numpy as np
 
-from kempeframe import intervals
 from kempeframe.components import field
-from kempeframe.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure as Picture
+
+    from kempeframe.series import Series
 
 
 @attrs.frozen(kw_only=True)
@@ -25,7 +25,10 @@ class Figure:
     """One picture of the results table."""
 
     name: str = field(doc="file name without ending")
-    x: str = field(doc="column on the x axis")
+    rows: Literal["trials", "history"] = field(
+        "trials", "the results table, or one row for each snapshot of each trial"
+    )
+    x: str = field(doc="column on the x axis; of the history also step")
     y: str = field(doc="column on the y axis")
     hue: str | None = field(None, "column that gives the colour")
     facet: str | None = field(None, "column that gives the panel")
@@ -55,20 +58,6 @@ class Figure:
 
 
 @attrs.frozen(eq=False)
-class Series:
-    """The points of one colour in one panel, each array (points,)."""
-
-    hue: Any
-    facet: Any
-    x: np.ndarray
-    y: np.ndarray
-    low: np.ndarray  # 95 % interval; nan where there is none
-    high: np.ndarray
-    theory: np.ndarray | None
-    exact: bool = False  # y is theory itself
-
-
-@attrs.frozen(eq=False)
 class Curve:
     """A dense line of theory."""
 
@@ -76,59 +65,6 @@ class Curve:
     facet: Any
     x: np.ndarray
     y: np.ndarray
-
-
-class NotDrawable(ValueError):
-    """The table has not what the figure shows; the message says what."""
-
-
-def series_of(figure: Figure, table: Table) -> list[Series]:
-    """The figure's points: one for each configuration, averaged over seeds.
-
-    Raises:
-        NotDrawable: x or y holds text.
-    """
-    rows = table.where(figure.where)
-    made = []
-    keys = [name for name in (figure.facet, figure.hue) if name]
-    for values, group in rows.groups(keys):
-        cells = [cell for _, cell in group.groups([a for a in table.axes if a not in keys])]
-        points = [point for cell in cells if (point := _point(figure, cell)) is not None]
-        points.sort(key=lambda p: p[0] if np.isfinite(p[0]) else np.inf)
-        if not points:
-            continue
-        x, y, low, high, theory = (np.array(column, dtype=float) for column in zip(*points, strict=True))
-        made.append(
-            Series(
-                values.get(figure.hue) if figure.hue else None,
-                values.get(figure.facet) if figure.facet else None,
-                x, y, low, high,
-                theory if figure.theory else None,
-                figure.y in table.exact,
-            )
-        )  # fmt: skip
-    return made
-
-
-def _point(figure: Figure, cell: Table) -> tuple[float, float, float, float, float] | None:
-    y = cell.column(figure.y)
-    x = cell.column(figure.x)
-    if x.dtype == object or y.dtype == object:
-        name = figure.x if x.dtype == object else figure.y
-        raise NotDrawable(f"figure {figure.name!r}: {name} holds text, not numbers")
-    sound = ~np.isnan(y)
-    if not sound.any():
-        return None
-    y = y[sound]
-    boolean = all(isinstance(v, bool) for v in cell.columns[figure.y])
-    interval = intervals.median_interval(y) if figure.statistic == "median" else intervals.mean_interval(y, boolean)
-    low, high = (interval.low, interval.high) if np.isfinite([interval.low, interval.high]).all() else (np.nan, np.nan)
-    estimate = float(np.median(y) if figure.statistic == "median" else np.mean(y))
-    if figure.y in cell.exact:
-        low = high = np.nan
-    predicted = cell.column(figure.theory) if figure.theory else np.array([np.nan])
-    theory = float(predicted[~np.isnan(predicted)].mean()) if not np.isnan(predicted).all() else np.nan
-    return float(np.mean(x[sound])), estimate, low, high, theory
 
 
 def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ()) -> Picture:
@@ -162,6 +98,7 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
     return picture
 
 
+MANY = 25  # points of a series beyond which it is drawn as a line with a band
 STYLE: Any = {
     "font.size": 12,
     "axes.spines.top": False,
@@ -198,6 +135,11 @@ def _panel(
         if figure.logarithmic("y"):  # a bar that reaches below 0 would vanish: it goes down to a tenth of the point
             bars[0] = np.where(one.y > 0, np.minimum(bars[0], 0.9 * one.y), bars[0])
         style = "-" if one.exact else "o" if figure.theory else "o-"
+        if len(one.x) > MANY and not figure.theory:  # a learning curve: a band, for bars would hide it
+            panel.plot(one.x, one.y, color=colours[one.hue], linewidth=1.6)
+            low, high = one.y - bars[0], one.y + bars[1]
+            panel.fill_between(one.x, low, high, color=colours[one.hue], alpha=0.2, linewidth=0)
+            continue
         panel.errorbar(
             one.x,
             one.y,

@@ -15,8 +15,9 @@ import tomli_w
 
 from kempeframe.curves import curve_digest, theory_curves
 from kempeframe.digest import digest_of, join
-from kempeframe.figures import Figure, NotDrawable, draw, save, series_of
+from kempeframe.figures import Figure, draw, save
 from kempeframe.plan import Plan
+from kempeframe.series import NotDrawable, series_of
 from kempeframe.status import as_data, write_json
 from kempeframe.store import Store
 from kempeframe.study import Study
@@ -79,12 +80,14 @@ class RunDirectory:
         return written
 
     def _figure(self, study: Study, figure: Figure, rows: str) -> bool:
+        if figure.rows == "history":
+            rows = join(rows, digest_of({name: str(values) for name, values in study.history.columns.items()}))
         digest = join(DRAWING, rows, digest_of(figure), curve_digest(study, figure))
         files = [self.path / "figures" / f"{figure.name}.{ending}" for ending in ("png", "pdf")]
         if not self._changed(f"figure {figure.name}", digest) and all(file.exists() for file in files):
             return False
         try:
-            series = series_of(figure, study.rows)
+            series = series_of(figure, study.history if figure.rows == "history" else study.rows)
         except NotDrawable as error:
             self.remarks.append(str(error))
             return False

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+POINT = "point"  # column that numbers the members of a list that was unrolled
+
+
 @attrs.define(eq=False)
 class Table:
     """Columns of equal length. `axes` are the swept columns, `exact` those without sampling error (theory)."""
@@ -48,6 +51,27 @@ class Table:
         """The rows of a boolean mask or of indices."""
         indices = np.arange(len(self))[np.asarray(keep)].tolist() if len(self) else []
         return attrs.evolve(self, columns={k: [v[i] for i in indices] for k, v in self.columns.items()})
+
+    def unrolled(self, names: Sequence[str]) -> Table:
+        """Where some of these columns hold lists, a row for each member, numbered from 0 in the column `POINT`.
+
+        Raises:
+            ValueError: lists of one row differ in length.
+        """
+        lists = [name for name in names if any(isinstance(v, (list, tuple)) for v in self.columns[name])]
+        if not lists:
+            return self
+        columns: dict[str, list[Any]] = {name: [] for name in (*self.columns, POINT)}
+        for i in range(len(self)):
+            held = {name: self.columns[name][i] for name in lists if isinstance(self.columns[name][i], (list, tuple))}
+            lengths = {name: len(values) for name, values in held.items()}
+            if len(set(lengths.values())) > 1:
+                raise ValueError(f"lists of different lengths: {lengths}")
+            for point in range(next(iter(lengths.values()), 0)):
+                for name, values in self.columns.items():
+                    columns[name].append(held[name][point] if name in held else values[i])
+                columns[POINT].append(point)
+        return attrs.evolve(self, columns=columns)
 
     def where(self, selection: Mapping[str, Any]) -> Table:
         """The rows that a `where` table names: a value, a list of values, or { between = [low, high] }."""

@@ -83,7 +83,12 @@ def run_names(configurations: Sequence[Configuration]) -> dict[int, str]:
 
 
 def _metrics(study: Study) -> list[tuple[str, str]]:
-    return sorted(set(study.spec.evaluator_columns.values()))
+    """Evaluators and their metrics; those that are lists of numbers are left to figures."""
+    found = sorted(set(study.spec.evaluator_columns.values()))
+    columns = study.rows.columns
+    return [
+        (name, metric) for name, metric in found if not any(isinstance(v, list) for v in columns[f"{name}.{metric}"])
+    ]
 
 
 def _session(study: Study, indices: Sequence[int], folder: Path, group: str, stamp: float) -> None:

@@ -189,22 +189,28 @@ def restore(fit: Fit, trial_seed: int, packed: bytes, session: Session) -> Fitte
     )
 
 
-def checked_metrics(evaluator: Evaluator, metrics: Mapping[str, Any]) -> dict[str, float | bool]:
-    """What an evaluator returned, as plain numbers.
+Metric = float | bool | list[float]
+
+
+def checked_metrics(evaluator: Evaluator, metrics: Mapping[str, Any]) -> dict[str, Metric]:
+    """What an evaluator returned, as plain numbers, or lists of numbers (the points of a curve).
 
     Raises:
-        TypeError: a metric is no number, or is not among the declared columns.
+        TypeError: a metric is no number and no list of numbers, or is not among the declared columns.
     """
     declared = evaluator.columns()
-    plain: dict[str, float | bool] = {}
+    plain: dict[str, Metric] = {}
     who = f"{type(evaluator).__name__}.evaluate"
     for name, given in metrics.items():
         if name not in declared:
             raise TypeError(f"{who} returned {name!r}, which columns() does not declare")
-        value = given.item() if hasattr(given, "item") else given
-        if not isinstance(value, (bool, int, float)):
-            raise TypeError(f"{who}: {name} is a {type(value).__name__}, expected a number")
-        plain[name] = value if isinstance(value, bool) else float(value)
+        value = given.tolist() if hasattr(given, "tolist") else given
+        if isinstance(value, (list, tuple)) and all(isinstance(v, (bool, int, float)) for v in value):
+            plain[name] = [float(v) for v in value]
+        elif isinstance(value, (bool, int, float)):
+            plain[name] = value if isinstance(value, bool) else float(value)
+        else:
+            raise TypeError(f"{who}: {name} is a {type(value).__name__}, expected a number or a list of numbers")
     missing = declared.keys() - plain.keys()
     if missing:
         raise TypeError(f"{who} did not return {', '.join(sorted(missing))}")

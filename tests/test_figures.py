@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from kempeframe.curves import theory_curves
-from kempeframe.figures import Figure, NotDrawable, draw, number, save, series_of
+from kempeframe.figures import Figure, draw, number, save
 from kempeframe.intervals import mean_interval
+from kempeframe.series import NotDrawable, series_of
 from kempeframe.spec import load_spec
 from kempeframe.store import Store
 from kempeframe.study import run_study
@@ -96,3 +97,32 @@ def test_dense_theory_goes_through_the_trials(tmp_path: Path) -> None:
         assert series.theory is not None
         at = np.searchsorted(curve.x, series.x)
         assert curve.y[at] == pytest.approx(series.theory, rel=1e-12)
+
+
+def test_columns_of_lists_are_drawn_as_curves() -> None:
+    epsilon = [0.0, 0.1, 0.2]
+    columns = {
+        "model.width": [1, 1, 2, 2],
+        "seed": [0, 1, 0, 1],
+        "epsilon": [epsilon] * 4,
+        "robust": [[1.0, 0.5, 0.0], [0.8, 0.7, 0.2], [1.0, 0.9, 0.8], None],
+    }
+    table = Table(columns, ["model.width"])
+    one, two = series_of(Figure(name="f", x="epsilon", y="robust", hue="model.width"), table)
+    assert one.x.tolist() == two.x.tolist() == epsilon
+    assert one.y.tolist() == pytest.approx([0.9, 0.6, 0.1])
+    assert two.y.tolist() == [1.0, 0.9, 0.8]
+
+
+def test_lists_of_different_lengths_are_refused() -> None:
+    table = Table({"x": [[1.0, 2.0]], "y": [[1.0]]}, [])
+    with pytest.raises(NotDrawable, match="lists of different lengths"):
+        series_of(Figure(name="f", x="x", y="y"), table)
+
+
+def test_a_figure_of_the_history_has_a_point_for_each_step() -> None:
+    columns = {"rate": [1, 1, 2, 2] * 2, "seed": [0] * 4 + [1] * 4, "step": [1, 2] * 4}
+    columns["loss"] = [4, 2, 8, 6, 2, 0, 8, 4]
+    one, two = series_of(Figure(name="f", rows="history", x="step", y="loss", hue="rate"), Table(columns, ["rate"]))
+    assert (one.x.tolist(), one.y.tolist()) == ([1, 2], [3, 1])
+    assert (two.x.tolist(), two.y.tolist()) == ([1, 2], [8, 5])

@@ -1,0 +1,87 @@
+"""Table -> the points of a figure, with 95 % intervals over seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+
+from kempeframe import intervals
+from kempeframe.table import POINT, Table
+
+if TYPE_CHECKING:
+    from kempeframe.figures import Figure
+
+
+@attrs.frozen(eq=False)
+class Series:
+    """The points of one colour in one panel, each array (points,)."""
+
+    hue: Any
+    facet: Any
+    x: np.ndarray
+    y: np.ndarray
+    low: np.ndarray  # 95 % interval; nan where there is none
+    high: np.ndarray
+    theory: np.ndarray | None
+    exact: bool = False  # y is theory itself
+
+
+class NotDrawable(ValueError):
+    """The table has not what the figure shows; the message says what."""
+
+
+def series_of(figure: Figure, table: Table) -> list[Series]:
+    """The figure's points: one for each configuration, averaged over seeds.
+
+    Of a history there is one for each step; where columns hold lists, one for each of their members, in turn.
+
+    Raises:
+        NotDrawable: x or y holds text, or lists of different lengths.
+    """
+    try:
+        rows = table.where(figure.where).unrolled([name for name in (figure.x, figure.y, figure.theory) if name])
+    except ValueError as error:
+        raise NotDrawable(f"figure {figure.name!r}: {error}") from None
+    made = []
+    along = [name for name in ("step", POINT) if name in rows.columns and (name == POINT or figure.rows == "history")]
+    keys = [name for name in (figure.facet, figure.hue) if name]
+    for values, group in rows.groups(keys):
+        cells = [cell for _, cell in group.groups([a for a in (*table.axes, *along) if a not in keys])]
+        points = [point for cell in cells if (point := _point(figure, cell)) is not None]
+        points.sort(key=lambda p: p[0] if np.isfinite(p[0]) else np.inf)
+        if not points:
+            continue
+        x, y, low, high, theory = (np.array(column, dtype=float) for column in zip(*points, strict=True))
+        made.append(
+            Series(
+                values.get(figure.hue) if figure.hue else None,
+                values.get(figure.facet) if figure.facet else None,
+                x, y, low, high,
+                theory if figure.theory else None,
+                figure.y in table.exact,
+            )
+        )  # fmt: skip
+    return made
+
+
+def _point(figure: Figure, cell: Table) -> tuple[float, float, float, float, float] | None:
+    y = cell.column(figure.y)
+    x = cell.column(figure.x)
+    if x.dtype == object or y.dtype == object:
+        name = figure.x if x.dtype == object else figure.y
+        raise NotDrawable(f"figure {figure.name!r}: {name} holds text, not numbers")
+    sound = ~np.isnan(y)
+    if not sound.any():
+        return None
+    y = y[sound]
+    boolean = all(isinstance(v, bool) for v in cell.columns[figure.y])
+    interval = intervals.median_interval(y) if figure.statistic == "median" else intervals.mean_interval(y, boolean)
+    low, high = (interval.low, interval.high) if np.isfinite([interval.low, interval.high]).all() else (np.nan, np.nan)
+    estimate = float(np.median(y) if figure.statistic == "median" else np.mean(y))
+    if figure.y in cell.exact:
+        low = high = np.nan
+    predicted = cell.column(figure.theory) if figure.theory else np.array([np.nan])
+    theory = float(predicted[~np.isnan(predicted)].mean()) if not np.isnan(predicted).all() else np.nan
+    return float(np.mean(x[sound])), estimate, low, high, theory

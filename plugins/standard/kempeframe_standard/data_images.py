@@ -35,6 +35,7 @@ class HubImages(Data):
     skip: int = field(0, "images of the trial's permutation to leave out before the first", ge=0)
     pool: Literal[1, 2] = field(1, "average over squares of so many pixels: 2 turns 28 x 28 into 14 x 14")
     centre: bool = field(False, "subtract the mean image of the whole training part")
+    unit_variance: bool = field(False, "divide by the standard deviation of all pixels of the training part")
     classes: tuple[int, ...] = field(
         (), "labels to keep, renumbered from 0 in this order; none given: all", ge=0
     )
@@ -66,7 +67,7 @@ class HubImages(Data):
         if height % self.pool or width % self.pool:
             raise ValueError(f"{self.dataset}: pool = {self.pool} does not divide images of {height} x {width}")
         number = len(self.classes) or int(images.labels.max()) + 1
-        form = f"pool {self.pool} centre {self.centre} classes {self.classes} {self.dtype}"
+        form = f"pool {self.pool} centre {self.centre} {self.unit_variance} classes {self.classes} {self.dtype}"
         return Task(
             splits={
                 "train": lambda: self._augmented(self._take(images, train, images)),
@@ -79,7 +80,7 @@ class HubImages(Data):
             dtype=getattr(torch, self.dtype),
             classes=number,
             truth=Pool(f"{images.identity} train", form, train, np.empty(0, dtype=np.int64)),
-            bounds=None if self.centre else (0.0, 1.0),
+            bounds=None if self.centre or self.unit_variance else (0.0, 1.0),
         )
 
     def _augmented(self, examples: Examples) -> Examples:
@@ -117,6 +118,8 @@ class HubImages(Data):
         pixels = pooled(images.pixels[chosen] / 255, self.pool)
         if self.centre:
             pixels -= pooled(mean_image(training_part, self.classes)[None], self.pool)
+        if self.unit_variance:
+            pixels /= deviation(training_part, self.classes, self.pool, self.centre)
         inputs = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=self.dtype)
         labels = images.labels[chosen]
         if self.classes:
@@ -138,3 +141,11 @@ def mean_image(images: Images, classes: tuple[int, ...]) -> npt.NDArray[np.float
     """(height, width, channels): the mean of the images with these labels (none given: of all), in [0, 1]."""
     pixels = images.pixels[np.isin(images.labels, classes)] if classes else images.pixels
     return np.asarray(pixels.mean(axis=0, dtype=np.float64) / 255)
+
+
+@lru_cache(maxsize=16)
+def deviation(images: Images, classes: tuple[int, ...], factor: int, centred: bool) -> float:
+    """Standard deviation of all pixels of the images with these labels, pooled, around the mean image if centred."""
+    kept = images.pixels[np.isin(images.labels, classes)] if classes else images.pixels
+    pixels = pooled(kept / 255, factor)
+    return float((pixels - pixels.mean(axis=0)).std() if centred else pixels.std())

@@ -1,8 +1,9 @@
-"""Networks that are linear in their trained weights: fixed features, then a readout."""
+"""Networks: linear in their trained weights (fixed features, then a readout), and multilayer perceptrons."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -62,6 +63,26 @@ class ReluFeatures(Readout):
 
     def effective_weight(self) -> Tensor:
         raise CannotGive("a network of ReLU features is not linear in its inputs")
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+
+
+def perceptron(
+    weights: Sequence[np.ndarray], activation: str, bias: bool, dropout: float, dtype: torch.dtype
+) -> nn.Sequential:
+    """Layers with these weights, (outputs, inputs) each, and biases of 0; the activation between them."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for number, weight in enumerate(weights):
+        if number:
+            layers += [ACTIVATIONS[activation](), *([nn.Dropout(dropout)] if dropout else [])]
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias, dtype=dtype)
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(weight))
+            if bias:
+                layer.bias.zero_()
+        layers.append(layer)
+    return nn.Sequential(*layers)
 
 
 def centred_targets(targets: Tensor, classes: int | None) -> Tensor:

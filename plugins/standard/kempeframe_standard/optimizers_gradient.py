@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 
@@ -166,6 +166,7 @@ class Sgd(GradientOptimizer):
             momentum=self.momentum,
             nesterov=self.nesterov,
             weight_decay=self.weight_decay,
+            fused=True,  # one kernel for all: on small networks a third of the time
         )
 
 
@@ -180,31 +181,22 @@ class Adam(GradientOptimizer):
     def torch_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         from torch import optim
 
-        return optim.Adam(
-            parameters,
-            lr=self.learning_rate,
-            betas=(self.beta1, self.beta2),
-            eps=self.epsilon,
-            weight_decay=self.weight_decay,
-        )
+        return optim.Adam(parameters, **self.settings)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What torch's Adam and AdamW are given."""
+        betas = (self.beta1, self.beta2)
+        return dict(lr=self.learning_rate, betas=betas, eps=self.epsilon, weight_decay=self.weight_decay, fused=True)
 
 
 @component
-class Adamw(GradientOptimizer):
+class Adamw(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): w <- w - learning_rate weight_decay w besides."""
 
-    beta1: float = field(0.9, "decay of the gradient's mean", ge=0, lt=1)
-    beta2: float = field(0.999, "decay of its square's mean", ge=0, lt=1)
-    epsilon: float = field(1e-8, "added to the root of the square's mean", gt=0)
     weight_decay: float = field(0.01, "times the learning rate: what share of a weight a step takes away", ge=0)
 
     def torch_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         from torch.optim import AdamW
 
-        return AdamW(
-            parameters,
-            lr=self.learning_rate,
-            betas=(self.beta1, self.beta2),
-            eps=self.epsilon,
-            weight_decay=self.weight_decay,
-        )
+        return AdamW(parameters, **self.settings)

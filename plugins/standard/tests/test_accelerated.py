@@ -57,6 +57,8 @@ session = Session(Store(out / sys.argv[3]))
 session.collective = True
 found = {name: cases.outcome(name, conftest.classification_task, conftest.perceptron_network, session, conftest.Memory)
          for name in cases.CASES}
+found["stack"] = cases.stack_outcome(
+    conftest.classification_task, conftest.perceptron_network, session, conftest.Memory)
 found |= cases.refusals(conftest.classification_task, conftest.perceptron_network, session)
 torch.save(found, out / f"{sys.argv[3]}.pt")
 torch.distributed.destroy_process_group()
@@ -72,6 +74,16 @@ def outcome(name: str, task: Make, network: Make, session: Any, memory: Any) -> 
     *_, snapshot = optimizer.fit(trained, task(**of), None, run)
     kept = run.checkpoints.payload is not None
     return {"weights": snapshot.network.state_dict(), "step": snapshot.step, "kept": kept, **snapshot.certificate}
+
+
+def stack_outcome(task: Make, network: Make, session: Any, memory: Any) -> dict[str, Any]:
+    """The weights of a stack's fits, and whether this process kept checkpoints."""
+    optimizer, checkpoints = Adam(steps=20, learning_rate=0.01), memory(keep=3)
+    jobs = [FitJob(optimizer, network(seed=s), task(seed=s), None, Run(s, session)) for s in range(3)]
+    for job in jobs:
+        job.run.checkpoints = checkpoints
+    found = {str(number): snapshot.network.state_dict() for number, snapshot in optimizer.fit_many(jobs)}
+    return {**found, "kept": checkpoints.payload is not None}
 
 
 def refusals(task: Make, network: Make, session: Any) -> dict[str, str]:
@@ -122,6 +134,17 @@ def test_two_processes_are_one(
             torch.testing.assert_close(found["weights"][key], tensor, rtol=tolerance, atol=tolerance)
             assert torch.equal(found["weights"][key], two_processes[0][name]["weights"][key])
     assert [found[name]["kept"] for found in two_processes] == [True, False]  # the first keeps the checkpoints
+
+
+def test_each_process_computes_a_stack_for_itself(
+    two_processes: list[dict[str, Any]], classification: Make, perceptron: Make, session: Any, memory: Any
+) -> None:
+    one = stack_outcome(classification, perceptron, session, memory)
+    for rank, process in enumerate(two_processes):
+        found = process["stack"]
+        assert found.pop("kept") == (rank == 0)
+        for fit, weights in found.items():
+            assert all(torch.equal(weights[key], tensor) for key, tensor in one[fit].items())
 
 
 def test_what_would_depend_on_the_number_of_processes_is_refused(two_processes: list[dict[str, Any]]) -> None:

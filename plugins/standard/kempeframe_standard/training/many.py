@@ -54,10 +54,14 @@ def _engine(job: FitJob) -> Engine:
 
 
 def partition(jobs: Sequence[FitJob]) -> list[list[int]]:
-    """Numbers of the jobs, those of one stack together."""
+    """Numbers of the jobs, those of one stack together.
+
+    A stack is of small networks: where all processes of a run compute it together, each does so for itself, which is
+    faster than to agree on every step.
+    """
     stacks: dict[tuple[object, ...], list[int]] = {}
     for number, job in enumerate(jobs):
-        shared = None if job.run.collective else form(job)
+        shared = form(job)
         stacks.setdefault(("alone", number) if shared is None else shared, []).append(number)
     parts = []
     for members in stacks.values():

@@ -32,6 +32,10 @@ class StackEngine(Engine):
         self.trained = {name: nn.Parameter(tensor) for name, tensor in trained.items()}
         super().__init__(jobs[0], list(self.trained.values()))
         self.call = vmap(self._alone, randomness="error")
+        if jobs[0].run.collective:  # every process computes the stack for itself, the first one keeps it
+            from accelerate import PartialState
+
+            self.rank = PartialState().process_index
 
     def _alone(self, trained: Mapping[str, Tensor], fixed: Tensors, inputs: Tensor) -> Tensor:
         outputs: Tensor = functional_call(self.network, {**trained, **fixed}, (inputs,))

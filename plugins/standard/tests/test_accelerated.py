@@ -59,6 +59,8 @@ found = {name: cases.outcome(name, conftest.classification_task, conftest.percep
          for name in cases.CASES}
 found["stack"] = cases.stack_outcome(
     conftest.classification_task, conftest.perceptron_network, session, conftest.Memory)
+found["resumed"] = cases.resumed_outcome(
+    conftest.classification_task, conftest.perceptron_network, session, conftest.Memory, out / "checkpoint")
 found |= cases.refusals(conftest.classification_task, conftest.perceptron_network, session)
 torch.save(found, out / f"{sys.argv[3]}.pt")
 torch.distributed.destroy_process_group()
@@ -84,6 +86,27 @@ def stack_outcome(task: Make, network: Make, session: Any, memory: Any) -> dict[
         job.run.checkpoints = checkpoints
     found = {str(number): snapshot.network.state_dict() for number, snapshot in optimizer.fit_many(jobs)}
     return {**found, "kept": checkpoints.payload is not None}
+
+
+def resumed_outcome(task: Make, network: Make, session: Any, memory: Any, file: Path) -> dict[str, Any]:
+    """The weights of a fit that stopped at a snapshot and went on from the first process's checkpoint; and of one that
+    did not stop."""
+    optimizer = Adam(steps=30, learning_rate=0.01, batch_size=7, snapshots=(14,), schedule="cosine")
+
+    def start(checkpoints: Any) -> Any:
+        run = Run(0, session)
+        run.checkpoints = checkpoints
+        return optimizer.fit(network(dropout=0.3), task(), None, run)
+
+    stopped = memory(keep=10)
+    assert next(start(stopped)).step == 14
+    if stopped.payload is not None:
+        file.write_bytes(stopped.payload)
+    torch.distributed.barrier()
+    again = memory()
+    again.payload = file.read_bytes()
+    (*_, resumed), (*_, whole) = start(again), start(memory())
+    return {"resumed": resumed.network.state_dict(), "whole": whole.network.state_dict()}
 
 
 def refusals(task: Make, network: Make, session: Any) -> dict[str, str]:
@@ -134,6 +157,13 @@ def test_two_processes_are_one(
             torch.testing.assert_close(found["weights"][key], tensor, rtol=tolerance, atol=tolerance)
             assert torch.equal(found["weights"][key], two_processes[0][name]["weights"][key])
     assert [found[name]["kept"] for found in two_processes] == [True, False]  # the first keeps the checkpoints
+
+
+def test_all_processes_go_on_from_the_first_ones_checkpoint(two_processes: list[dict[str, Any]]) -> None:
+    """To the same bits, dropout included, which each process draws for its share."""
+    for process in two_processes:
+        found = process["resumed"]
+        assert all(torch.equal(found["resumed"][key], tensor) for key, tensor in found["whole"].items())
 
 
 def test_each_process_computes_a_stack_for_itself(

@@ -79,6 +79,14 @@ def test_cross_entropy_takes_probabilities() -> None:
     torch.testing.assert_close(LOSSES["cross_entropy"](OUTPUTS, probabilities), expected)
 
 
+def test_a_sequence_counts_as_the_mean_of_its_predicted_positions() -> None:
+    outputs = OUTPUTS.expand(3, 2, 3)
+    targets = torch.tensor([[0, 2], [0, -100], [-100, -100]])
+    first, second = loss("cross_entropy", OUTPUTS, TARGETS)
+    assert loss("cross_entropy", outputs, targets) == pytest.approx([(first + second) / 2, first, 0])
+    assert correct(outputs, targets).tolist() == [0.5, 1, 0]
+
+
 @pytest.mark.parametrize("name", ["exponential", "logistic", "hinge"])
 def test_margins_of_float_targets_are_refused(name: str) -> None:
     with pytest.raises(CannotGive, match="class targets"):

@@ -8,6 +8,9 @@ classes, and y = -1 for class 0, +1 for class 1. The negative margins of an exam
 
 and their log-sum-exp L gives the exponential loss exp(L) and the logistic loss log(1 + exp(L)), which is the
 cross-entropy. Both are exact down to the smallest number that the type holds.
+
+Of sequences, outputs (n, positions, k) and int64 targets (n, positions) with -100 where nothing is predicted, the
+cross-entropy is the mean over each example's predicted positions.
 """
 
 from __future__ import annotations
@@ -22,13 +25,15 @@ from kempeframe.task import CannotGive
 from kempeframe_standard.networks import centred_targets
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+NOTHING = -100  # the target of a position where nothing is predicted, as torch has it
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """-log of the right class's softmax probability; with one output, of its sigmoid. Targets may be probabilities."""
-    if targets.is_floating_point():
-        return functional.cross_entropy(outputs, targets, reduction="none")
-    if outputs.shape[1] == 1:
+    if outputs.dim() > 2:
+        losses = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+        return _over_positions(losses.view(targets.shape), targets)
+    if outputs.shape[1] == 1 and not targets.is_floating_point():
         return logistic(outputs, targets)
     return functional.cross_entropy(outputs, targets, reduction="none")
 
@@ -69,9 +74,15 @@ LOSSES: dict[str, Loss] = {
 
 
 def correct(outputs: Tensor, targets: Tensor) -> Tensor:
-    """1 where the largest output is the right class's (with one output: where its sign is right), else 0; (n,)."""
+    """1 where the largest output is the right class's (with one output: where its sign is right), else 0; (n,).
+
+    Of sequences: the share of predicted positions where it is.
+    """
     if targets.is_floating_point():
         raise CannotGive("accuracy is for class targets; these are floats")
+    if outputs.dim() > 2:
+        right = (outputs.argmax(dim=-1) == targets).to(outputs.dtype)
+        return _over_positions(right, targets)
     guesses = (outputs[:, 0] > 0).long() if outputs.shape[1] == 1 else outputs.argmax(dim=1)
     return (guesses == targets).to(outputs.dtype)
 
@@ -79,6 +90,12 @@ def correct(outputs: Tensor, targets: Tensor) -> Tensor:
 def signs(outputs: Tensor, targets: Tensor) -> Tensor:
     """-1 for class 0 and +1 for class 1, (n,), in the type of the outputs."""
     return targets.to(outputs.dtype) * 2 - 1
+
+
+def _over_positions(values: Tensor, targets: Tensor) -> Tensor:
+    """(n, positions) -> (n,): the mean over predicted positions; 0 where there are none."""
+    predicted = targets != NOTHING
+    return (values * predicted).sum(dim=1) / predicted.sum(dim=1).clamp_min(1)
 
 
 def _negative_margins(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -21,6 +21,8 @@ from kempeframe.trial import Fitted, Session, checked_metrics, fit_stack, pack, 
 
 FLUSH_AFTER = 0.1  # seconds; what took longer is synced before others may look, on whatever file system they are
 NOT_COVERED = "not covered"  # key of a result that says why there is none
+NOTED = "noted"  # among the notes of a checkpoint: keys of results at snapshots
+HISTORY = ("snapshots", "noted")  # of a certificate: the steps, and which results there are at all of them
 
 
 @attrs.frozen
@@ -88,11 +90,12 @@ class Computer:
             kept = [] if self.options.fresh else [key for key in unit.fits if key in store.fits]
             lost = {key for key in kept if not self._evaluate_stored(key)}
             missing = {key for key in unit.fits if key not in kept} | lost
-            if len(missing) == len(unit.fits) and not unit.stored:
-                self._fit(unit.fits)
-            elif missing:  # what is computed together is computed whole
-                for part in self.plan.units(missing, stored=lambda key: True):
-                    self._fit(part.fits)
+            stacks = [unit.fits] if len(missing) == len(unit.fits) and not unit.stored else []
+            if missing and not stacks:  # what is computed together is computed whole
+                stacks = [part.fits for part in self.plan.units(missing, stored=lambda key: True)]
+            for stack in stacks:
+                self._forget_useless_checkpoint(stack)
+                self._fit(stack)
             if time.monotonic() - start > FLUSH_AFTER:
                 store.flush()
 
@@ -143,23 +146,26 @@ class Computer:
                 self._evaluate([cell], [fitted], limited)
 
     def _evaluate_stored(self, key: str) -> bool:
-        """Evaluate a stored fit; False where its record turns out to be damaged."""
+        """Evaluate a stored fit; False where its record, or what was found on its way, turns out to be lost."""
         cells = self.plan.cells_of.get(key, [])
         certificate = self._known(certificate_key(key))
+        if history_is_lost(self.plan, key, certificate, lambda result: self._known(result) is not None):
+            return False
         if certificate is None or any(self._known(cell.key) is None for cell in cells):
             packed = self.session.store.fits.get(key)
             if packed is None:
                 return False
             fitted = restore(*self.plan.fits[key], packed, self.session)
             self.listener.current(self._label(key))
-            self._finish(key, fitted, (certificate or {}).get("snapshots", []), computed=False)
+            history = {name: certificate[name] for name in HISTORY if name in certificate} if certificate else {}
+            self._finish(key, fitted, history, computed=False)
         else:
             self.listener.advance(self.plan.rows_of(key), [])
         return True
 
-    def _finish(self, key: str, fitted: Fitted, snapshots: Sequence[int], computed: bool) -> None:
+    def _finish(self, key: str, fitted: Fitted, history: Mapping[str, list[Any]], computed: bool) -> None:
         """Evaluate a fit for every trial that shares it."""
-        history = {"snapshots": list(snapshots)} if snapshots else {}
+        snapshots = history.get("snapshots", [])
         self._keep(certificate_key(key), {**fitted.certificate, "steps": fitted.step, **history})
         cells = self.plan.cells_of.get(key, [])
         for step in snapshots:  # those from before an interruption are told as well
@@ -174,28 +180,36 @@ class Computer:
                     self._evaluate([cell], [attrs.evolve(fitted, attack=cell.trial.configuration.attack)])
         self.listener.advance(self.plan.rows_of(key), [key] if computed else [])
 
-    def _note(self, key: str, fitted: Fitted) -> None:
-        """Evaluate a snapshot as it comes: the optimizer goes on to change its network."""
-        for cell in self.plan.cells_of.get(key, []):
-            at = attrs.evolve(cell, key=step_key(cell.key, fitted.step))
+    def _note(self, key: str, fitted: Fitted) -> list[str]:
+        """Evaluate a snapshot as it comes: the optimizer goes on to change its network. The keys of the results."""
+        noted = [attrs.evolve(c, key=step_key(c.key, fitted.step)) for c in self.plan.cells_of.get(key, [])]
+        for at in noted:
             if self._known(at.key) is None:
-                own = attrs.evolve(fitted, attack=cell.trial.configuration.attack)
+                own = attrs.evolve(fitted, attack=at.trial.configuration.attack)
                 self._evaluate([at], [own], limited=False)
+        return [at.key for at in noted if at.key in self.results]
+
+    def _history(self, key: str, snapshots: list[int]) -> dict[str, list[Any]]:
+        """For a certificate: the snapshots, and which results there are at all of them."""
+        steps = {c.key: [step_key(c.key, step) for step in snapshots] for c in self.plan.cells_of.get(key, [])}
+        noted = [cell for cell, keys in steps.items() if all(self._known(at) is not None for at in keys)]
+        return {"snapshots": snapshots, "noted": noted} if snapshots else {}
 
     def _fit(self, stack: Sequence[str]) -> None:
         """Fit a stack. Where it raises, its members are tried alone; a fit that raises alone fails its trials."""
         members = [self.plan.fits[key] for key in stack]
         self.listener.current(self._label(stack[0]))
         checkpoints = self.checkpoints(stack)
-        snapshots: dict[str, list[int]] = checkpoints.notes
+        notes: dict[str, list[Any]] = checkpoints.notes
         last: dict[int, Any] = {}
         try:
             with time_limit(self.options.time_limit, len(stack)):
                 for index, snapshot in fit_stack(members, self.session, checkpoints):
                     last[index] = snapshot
                     if members[index][0].optimizer.trajectory:
-                        snapshots.setdefault(stack[index], []).append(snapshot.step)
-                        self._note(stack[index], Fitted.of(*members[index], self.session, snapshot))
+                        notes.setdefault(stack[index], []).append(snapshot.step)
+                        noted = self._note(stack[index], Fitted.of(*members[index], self.session, snapshot))
+                        notes.setdefault(NOTED, []).extend(noted)
             if len(last) < len(stack):
                 raise RuntimeError("the optimizer yielded no snapshot")
         except StoreError:
@@ -215,8 +229,19 @@ class Computer:
             key = stack[index]
             self.session.store.fits.put(key, pack(snapshot))
             fitted = Fitted.of(*members[index], self.session, snapshot)
-            self._finish(key, fitted, snapshots.get(key, []), computed=True)
+            self._finish(key, fitted, self._history(key, notes.get(key, [])), computed=True)
         checkpoints.discard()
+
+    def _forget_useless_checkpoint(self, stack: Sequence[str]) -> None:
+        """One whose fits have lost results at their snapshots: they would not come again.
+
+        Done before the fit: if all processes compute it together, all load the checkpoint.
+        """
+        if self.plan.fits[stack[0]][0].optimizer.trajectory:
+            checkpoints = self.checkpoints(stack)
+            checkpoints.load()
+            if any(self._known(result) is None for result in checkpoints.notes.get(NOTED, ())):
+                checkpoints.discard()
 
     def checkpoints(self, stack: Sequence[str]) -> StoredCheckpoints:
         """Where a stack's fits leave their state."""
@@ -235,6 +260,19 @@ class Computer:
         cells = self.plan.cells_of.get(key)
         fit, seed = self.plan.fits[key]
         return label(cells[0].trial) if cells else f"{fit.stream or 'fit'} seed={seed}"
+
+
+def history_is_lost(plan: Plan, fit: str, certificate: Mapping[str, Any] | None, known: Callable[[str], bool]) -> bool:
+    """Whether results at a fit's snapshots are gone, so that only the fit itself can bring them back.
+
+    Those of an evaluator that was added later never were: a changed evaluator does not retrain.
+    """
+    cells = plan.cells_of.get(fit, [])
+    if certificate is None:
+        return bool(cells) and plan.fits[fit][0].optimizer.trajectory
+    noted = set(certificate.get("noted", ()))
+    there = [step_key(c.key, step) for c in cells if c.key in noted for step in certificate["snapshots"]]
+    return not all(map(known, there))
 
 
 def _for_theory(cell: Cell, session: Session) -> Fitted:

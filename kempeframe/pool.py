@@ -170,9 +170,7 @@ class _Running:
         if self.deaths[unit] < MOST_DEATHS:
             self.work.collector.progress.say(f"a worker ended ({reason}); what it was at is computed again")
             self.queue.put_back(unit)
-        elif len(unit.fits) > 1:
-            self.queue.split(unit)
-        else:
+        elif not self.queue.split(unit):
             fail_unit(self.work, self.queue, unit, f"its process ended {MOST_DEATHS} times ({reason})")
 
     def _relay(self, worker: Worker) -> None:

@@ -56,12 +56,21 @@ class Queue:
         """Another process holds it: in a while."""
         self.held.append((time.monotonic() + RETRY_SECONDS, unit))
 
-    def split(self, unit: Unit) -> None:
-        """Take its fits one by one instead."""
+    def split(self, unit: Unit) -> bool:
+        """Take its fits one by one instead; those that are only computed together stay so. False where that is all."""
+
+        def part_of(key: str) -> tuple[str, ...]:
+            return (key,) if unit.stored else next(self.plan.units({key}, stored=lambda other: True)).fits
+
+        parts = list(dict.fromkeys(map(part_of, unit.fits)))
+        if len(parts) < 2:
+            return False
         self.open.discard(unit)
-        for key in reversed(unit.fits):
-            self.open.add(Unit(fits=(key,)))
-            self.ready.appendleft(Unit(fits=(key,)))
+        for part in reversed(parts):
+            piece = Unit(fits=part, stored=unit.stored)
+            self.open.add(piece)
+            self.ready.appendleft(piece)
+        return True
 
     def done(self, unit: Unit) -> None:
         """The unit's fits are stored, or failed."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import attrs
 
 from kempeframe.claims import Verdict, decide_all
-from kempeframe.computing import NOT_COVERED, Computer, Held, Listener, Options
+from kempeframe.computing import NOT_COVERED, Computer, Held, Listener, Options, history_is_lost
 from kempeframe.limits import limited_threads
 from kempeframe.plan import Plan, Unit, certificate_key, step_key
 from kempeframe.queues import Queue
@@ -241,7 +241,9 @@ def units_left(plan: Plan, store: Store, results: Mapping[str, Any], fresh: bool
     waiting = [
         key
         for key, cells in plan.cells_of.items()
-        if certificate_key(key) not in results or any(cell.key not in results for cell in cells)
+        if certificate_key(key) not in results
+        or any(cell.key not in results for cell in cells)
+        or history_is_lost(plan, key, results[certificate_key(key)], results.__contains__)
     ]
     stored = [] if fresh else [key for key in waiting if key in store.fits]
     for first in range(0, len(stored), STORED_TOGETHER):

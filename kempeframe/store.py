@@ -23,6 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from kempeframe.locks import Locks
+from kempeframe.processes import Process
 from kempeframe.segments import (
     FLUSH_SECONDS,
     HEADER,
@@ -43,6 +44,7 @@ SEALED_LOOKS = 1.0  # seconds between two looks at such segments, at least
 TICK = 2.0  # no file system's clock is coarser
 OPEN_SEGMENTS = 16  # kept open for reading
 READS = 4  # so often a record is looked for while its segments are being rewritten
+PART_SECONDS = 3600.0  # nobody takes so long over a file of a run directory
 NEEDS = "needs.bin"  # in a run directory: the keys that it needs, 16 bytes each
 
 
@@ -316,8 +318,18 @@ class Store:
             runs.mkdir(parents=True, exist_ok=True)
             name = sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:32]
             write_file(runs / f"{name}.json", [json.dumps(entry).encode()])
+            _remove_parts(path)
         except OSError as error:
             raise cannot_write(self.root, error) from None
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove what processes that were killed have left of files that they wrote."""
+    for part in folder.glob("*.part"):
+        with contextlib.suppress(OSError):
+            writer = Process.named(part.name)
+            if time.time() - part.stat().st_mtime > PART_SECONDS or (writer is not None and writer.is_gone):
+                part.unlink()
 
 
 __all__ = ["FLUSH_SECONDS", "HEADER", "LARGE", "MAGIC", "Namespace", "Store", "StoreError", "default_root"]

@@ -1,7 +1,19 @@
 """Plugin `standard`: what several papers need. It has no privilege over other plugins."""
 
 from kempeframe import hookimpl
-from kempeframe_standard import data, data_generated, data_images, evaluators, models, optimizers, optimizers_gradient
+from kempeframe_standard import (
+    data,
+    data_generated,
+    data_images,
+    evaluators,
+    models,
+    models_diagonal,
+    models_images,
+    models_pretrained,
+    models_text,
+    optimizers,
+    optimizers_gradient,
+)
 
 
 @hookimpl
@@ -12,7 +24,10 @@ def kempeframe_data():  # type: ignore[no-untyped-def]
 
 @hookimpl
 def kempeframe_model():  # type: ignore[no-untyped-def]
-    return [models.Linear, models.RandomFeatures, models.Mlp]
+    images = [models_images.Cnn, models_images.Resnet18]
+    text = [models_text.Decoder, models_text.Encoder, models_text.EncoderDecoder]
+    others = [models_diagonal.Diagonal, models_pretrained.Pretrained]
+    return [models.Linear, models.RandomFeatures, models.Mlp, *images, *text, *others]
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from kempeframe.task import CannotGive
 from kempeframe_standard.models_images import Cnn, ImageModel, Norm, Resnet18
+from kempeframe_standard.networks import ACTIVATIONS
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "tanh": nn.Tanh}
+NONLINEARITIES: dict[str, type[nn.Module]] = {**ACTIVATIONS, "leaky_relu": nn.LeakyReLU}
 POOLINGS: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 HOMOGENEOUS = ("relu", "leaky_relu")  # a(c x) = c a(x) for c > 0
 GROUPS = 32  # of a group norm, where the number of channels is a multiple of it
@@ -55,7 +57,9 @@ def image_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
         CannotGive: the inputs are no images.
     """
     if len(input_shape) != 3:
-        raise CannotGive(f"expected images of shape (channels, height, width), got inputs of shape {tuple(input_shape)}")
+        raise CannotGive(
+            f"expected images of shape (channels, height, width), got inputs of shape {tuple(input_shape)}"
+        )
     channels, height, width = input_shape
     return channels, height, width
 
@@ -77,13 +81,15 @@ class ConvolutionalNetwork(nn.Module):
                 height, width = height // 2, width // 2
             if min(height, width) == 0:
                 size = f"{input_shape[1]} x {input_shape[2]}"
-                raise CannotGive(f"channels has {len(settings.channels)} layers: after {number - 1} of them images of "
-                                 f"{size} have no two pixels left to pool")
+                raise CannotGive(
+                    f"channels has {len(settings.channels)} layers: after {number - 1} of them images of "
+                    f"{size} have no two pixels left to pool"
+                )
         features = [channels * height * width, *settings.hidden]
         self.dense = nn.Sequential(nn.Flatten())
-        for narrow, wide in zip(features, features[1:], strict=False):
+        for narrow, wide in itertools.pairwise(features):
             self.dense.append(nn.Linear(narrow, wide, bias=settings.bias))
-            self.dense.append(ACTIVATIONS[settings.activation]())
+            self.dense.append(NONLINEARITIES[settings.activation]())
         self.head = nn.Linear(features[-1], outputs, bias=settings.bias)
         self._scale(settings.init_scale)
         if settings.activation in HOMOGENEOUS and not settings.bias and settings.norm == "none":
@@ -105,10 +111,10 @@ class ConvolutionalNetwork(nn.Module):
 
 
 def _convolution(settings: Cnn, narrow: int, wide: int) -> nn.Sequential:
-    layers = nn.Sequential(nn.Conv2d(narrow, wide, settings.kernel, padding="same", bias=settings.bias))
+    layers = nn.Sequential(nn.Conv2d(narrow, wide, settings.kernel, padding=settings.kernel // 2, bias=settings.bias))
     if settings.norm != "none":
         layers.append(norm_layer(settings.norm, wide))
-    layers.append(ACTIVATIONS[settings.activation]())
+    layers.append(NONLINEARITIES[settings.activation]())
     if settings.pooling != "none":
         layers.append(POOLINGS[settings.pooling](2))
     return layers
@@ -146,7 +152,7 @@ class ResidualNetwork(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """relu(shortcut(x) + norm(conv(relu(norm(conv(x)))))); the shortcut is a 1 x 1 convolution where the shape changes."""
+    """relu(shortcut(x) + norm(conv(relu(norm(conv(x)))))); the shortcut is the identity where the shape stays."""
 
     def __init__(self, narrow: int, wide: int, stride: int, norm: Norm):
         super().__init__()

@@ -25,7 +25,9 @@ class Diagonal(Model):
 
     depth: int = field(2, "power L", ge=2)
     init_scale: float = field(1e-3, "initial value alpha of every entry of u and v", gt=0)
-    unit_norm: bool = field(False, "divide alpha by sqrt(2 d): it is then the initial norm of (u, v) in any dimension d")
+    unit_norm: bool = field(
+        False, "divide alpha by sqrt(2 d): it is then the initial norm of (u, v) in any dimension d"
+    )
 
     @property
     def stackable(self) -> bool:

@@ -45,7 +45,7 @@ class Cnn(ImageModel):
     kernel: int = field(3, "height and width of the kernels, an odd number of pixels", ge=1)
     pooling: Literal["max", "average", "none"] = field("max", "over 2 x 2 pixels, after each convolution")
     hidden: tuple[int, ...] = field((), "widths of the dense layers before the last one", ge=1)
-    activation: Literal["relu", "leaky_relu", "tanh"] = field("relu", "after each layer but the last")
+    activation: Literal["relu", "leaky_relu", "tanh", "gelu"] = field("relu", "after each layer but the last")
     norm: Norm = field("none", f"between convolution and activation; {NORM}")
     bias: bool = field(True, "whether the layers have biases")
     init_scale: float = field(1.0, "what all initial weights and biases are multiplied by", ge=0)

@@ -65,6 +65,17 @@ def _without(rows: Table, selection: Where) -> Table:
     return rows.take(rest)
 
 
+def _curve_less(rows: Table, of: str, along: str, minus: Where | None) -> Curve:
+    """A column along an axis, seed by seed; with `minus`, less the same in those rows."""
+    if not minus:
+        return curve(rows, of, along)
+    found = curve(_without(rows, minus), of, along)
+    baseline = curve(rows.where(minus), of, along)
+    if found.seeds != baseline.seeds or not np.array_equal(found.x, baseline.x):
+        raise Undecidable("the subtracted rows differ in their seeds or points")
+    return attrs.evolve(found, values=found.values - baseline.values)
+
+
 @attrs.frozen(kw_only=True)
 class Threshold(_Kind):
     """A column lies in a region."""
@@ -89,14 +100,30 @@ class Slope(_Kind):
     of: str = field(doc="column on the y axis")
     against: str = field(doc="column on the x axis")
     scale: Literal["log-log", "linear", "semilog-x", "semilog-y"] = field("log-log", "axes in which it is a slope")
+    minus: Where | None = field(None, "rows whose slope is subtracted, paired by seed")
+
+    sides: ClassVar[tuple[str, ...]] = ("minus",)
 
     def columns(self) -> list[str]:
-        return [self.of, self.against]
+        return [self.of, self.against, *(self.minus or {})]
 
     def used(self, rows: Table) -> set[str]:
-        return {self.against}
+        return {self.against, *(self.minus or {})}
 
     def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
+        exact = _exact(rows, self.of)
+        if not self.minus:
+            seeds, slopes = self._slopes(rows)
+            yield Contrast(first=slopes, region=region, exact=exact, seeds=seeds)
+            return
+        seeds, slopes = self._slopes(_without(rows, self.minus))
+        others, subtracted = self._slopes(rows.where(self.minus))
+        if seeds != others:
+            raise Undecidable("the subtracted rows differ in their seeds")
+        yield Contrast(first=slopes, second=subtracted, region=region, exact=exact, seeds=seeds)
+
+    def _slopes(self, rows: Table) -> tuple[tuple[Any, ...], np.ndarray]:
+        """The seeds, and the slope of each."""
         found = curve(rows, self.of, self.against)
         x, y = found.x, found.values
         if (self.scale in ("log-log", "semilog-x") and (x <= 0).any()) or (
@@ -109,8 +136,7 @@ class Slope(_Kind):
         squares = float(centred @ centred)
         if squares == 0:
             raise Undecidable(f"the values of {self.against} are too close together")
-        slopes = np.sum(y * (centred / squares), axis=1)
-        yield Contrast(first=slopes, region=region, exact=_exact(rows, self.of), seeds=found.seeds)
+        return found.seeds, np.sum(y * (centred / squares), axis=1)
 
 
 @attrs.frozen(kw_only=True)
@@ -197,19 +223,22 @@ class Monotone(_Kind):
     along: str = field(doc="axis")
     direction: Literal["increasing", "decreasing"] = field(doc="which way it goes")
     tolerance: float = field(0.0, "a step may go the wrong way by less than this", ge=0)
+    minus: Where | None = field(None, "rows whose values are subtracted first, paired by seed and axis")
+
+    sides: ClassVar[tuple[str, ...]] = ("minus",)
 
     def validate(self, region: Region | None) -> None:
         if region is not None:
             raise ValueError("a monotone claim needs no above, below or within")
 
     def columns(self) -> list[str]:
-        return [self.of, self.along]
+        return [self.of, self.along, *(self.minus or {})]
 
     def used(self, rows: Table) -> set[str]:
-        return {self.along}
+        return {self.along, *(self.minus or {})}
 
     def contrasts(self, rows: Table, region: Region | None) -> Iterator[Contrast]:
-        found = curve(rows, self.of, self.along)
+        found = _curve_less(rows, self.of, self.along, self.minus)
         x, values = found.x, found.values
         rising = self.direction == "increasing"
         wanted = Region(low=0.0 - self.tolerance) if rising else Region(high=self.tolerance)
@@ -220,7 +249,7 @@ class Monotone(_Kind):
                 second=values[:, i],
                 region=wanted,
                 exact=_exact(rows, self.of),
-                boolean=_boolean(rows, self.of),
+                boolean=not self.minus and _boolean(rows, self.of),
                 label=label,
                 seeds=found.seeds,
             )
@@ -303,21 +332,11 @@ class Location(_Kind):
         return {self.along, *(self.minus or {})}
 
     def contrasts(self, rows: Table, region: Region) -> Iterator[Contrast]:
-        found = self._curve(rows)
+        found = _curve_less(rows, self.of, self.along, self.minus)
         boolean, exact = not self.minus and _boolean(rows, self.of), _exact(rows, self.of)
         locate = self._crossing if self.at == "crossing" else self._optimum
         interval = locate(found, boolean, exact)
         yield Contrast(first=found.values[:, 0], region=region, interval=interval, seeds=found.seeds)
-
-    def _curve(self, rows: Table) -> Curve:
-        """What is located on: with `minus`, the difference of the seeds and points that both have."""
-        if not self.minus:
-            return curve(rows, self.of, self.along)
-        found = curve(_without(rows, self.minus), self.of, self.along)
-        baseline = curve(rows.where(self.minus), self.of, self.along)
-        if found.seeds != baseline.seeds or not np.array_equal(found.x, baseline.x):
-            raise Undecidable("the subtracted rows differ in their seeds or points")
-        return attrs.evolve(found, values=found.values - baseline.values)
 
     def _crossing(self, found: Curve, boolean: bool, exact: bool) -> Interval:
         assert self.level is not None

@@ -407,6 +407,35 @@ def test_minus_of_a_location_subtracts_along_the_axis() -> None:
     assert "differ in their seeds or points" in verdict(claim(location=optimum, above=0), missing).reason
 
 
+def two_curves(baseline: np.ndarray, rise: np.ndarray) -> Table:
+    """Rows of two kinds, `base` and `more`, (points, seeds) each, with noise that a seed shares between the kinds."""
+    shared = np.random.default_rng(0).normal(size=baseline.shape) * 5
+    rows, other = table(baseline + shared), table(baseline + shared + rise)
+    for name, part in (("base", rows), ("more", other)):
+        part.columns["kind"] = [name] * len(part)
+    return Table({name: rows.columns[name] + other.columns[name] for name in rows.columns}, ["x", "kind"])
+
+
+def test_minus_of_a_slope_subtracts_slopes_seed_by_seed() -> None:
+    x = np.arange(4.0)[:, None]
+    jitter = np.random.default_rng(1).normal(size=(4, 6)) * 0.01
+    rows = two_curves(2 * x + np.zeros((4, 6)), 0.5 * x + jitter)
+    fields = {"of": "y", "against": "x", "scale": "linear", "minus": {"kind": "base"}}
+    found = verdict(claim(slope=fields, within=[0.45, 0.55]), rows)
+    assert found.decision == "holds"
+    assert found.parts[0].interval.estimate == pytest.approx(0.5, abs=0.02)
+    assert verdict(claim(slope=fields, above=0.6), rows).decision == "fails"
+
+
+def test_minus_of_a_monotone_claim_subtracts_along_the_axis() -> None:
+    jitter = np.random.default_rng(1).normal(size=(3, 6)) * 0.01
+    rows = two_curves(np.array([[9.0], [5.0], [1.0]]) + np.zeros((3, 6)), np.array([[0.0], [1.0], [2.0]]) + jitter)
+    fields = {"of": "y", "along": "x", "direction": "increasing"}
+    assert verdict(claim(monotone={**fields, "minus": {"kind": "base"}}), rows).decision == "holds"
+    plain = claim(monotone={**fields, "where": {"kind": "more"}})
+    assert verdict(plain, rows).decision != "holds"
+
+
 def test_ints_and_floats_are_one_number() -> None:
     rows = table(np.array([[5.0], [7.0]]) + np.random.default_rng(0).standard_normal((2, 8)) / 10)
     rows.columns["x"] = [1000] * 8 + [1_000_000] * 8

@@ -164,7 +164,11 @@ class Computer:
         return True
 
     def _finish(self, key: str, fitted: Fitted, history: Mapping[str, list[Any]], computed: bool) -> None:
-        """Evaluate a fit for every trial that shares it."""
+        """Evaluate a fit for every trial that shares it.
+
+        One that was just computed is evaluated also where results are stored: they may stem from a unit of other
+        members (fewer seeds, say), whose rounding differed, and a table is to be that of one run.
+        """
         snapshots = history.get("snapshots", [])
         self._keep(certificate_key(key), {**fitted.certificate, "steps": fitted.step, **history})
         cells = self.plan.cells_of.get(key, [])
@@ -172,7 +176,7 @@ class Computer:
             for cell in cells:
                 self._known(step_key(cell.key, step))
         for cell in cells:
-            if self._known(cell.key) is None:
+            if computed or self._known(cell.key) is None:
                 noted = self._known(step_key(cell.key, fitted.step)) if snapshots else None
                 if noted is not None:
                     self._keep(cell.key, noted)
@@ -184,9 +188,8 @@ class Computer:
         """Evaluate a snapshot as it comes: the optimizer goes on to change its network. The keys of the results."""
         noted = [attrs.evolve(c, key=step_key(c.key, fitted.step)) for c in self.plan.cells_of.get(key, [])]
         for at in noted:
-            if self._known(at.key) is None:
-                own = attrs.evolve(fitted, attack=at.trial.configuration.attack)
-                self._evaluate([at], [own], limited=False)
+            own = attrs.evolve(fitted, attack=at.trial.configuration.attack)
+            self._evaluate([at], [own], limited=False)
         return [at.key for at in noted if at.key in self.results]
 
     def _history(self, key: str, snapshots: list[int]) -> dict[str, list[Any]]:

@@ -18,6 +18,7 @@ from kempeframe.digest import digest_of, join
 from kempeframe.figures import Figure, draw, save
 from kempeframe.plan import Plan
 from kempeframe.series import NotDrawable, series_of
+from kempeframe.spec import Spec
 from kempeframe.status import as_data, write_json
 from kempeframe.store import Store
 from kempeframe.study import Study
@@ -36,11 +37,12 @@ class RunDirectory:
         self.needed: set[str] = set()  # keys in the store
         self.remarks: list[str] = []  # what could not be written, and why
 
-    def begin(self, plan: Plan, store: Store) -> None:
-        """Tell the store what this run needs of it."""
+    def begin(self, spec: Spec, plan: Plan, store: Store) -> None:
+        """Write the spec, for those who look before the end, and tell the store what this run needs of it."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.needed = set(plan.keys())
         store.register(self.path, self.needed)
+        self._write_spec(spec)
 
     def write(self, study: Study) -> list[str]:
         """Everything; returns the names of what was written anew."""
@@ -57,7 +59,7 @@ class RunDirectory:
             written.append("table")
         claims = [verdict.as_json() for verdict in study.claims]
         write_json(self.path / "claims.json", claims)
-        self._write_spec(study)
+        self._write_spec(study.spec)
         self._write_failures(study)
         pictures = []
         drawn = False
@@ -99,11 +101,11 @@ class RunDirectory:
         self.now[name] = digest
         return self.before.get(name) != digest
 
-    def _write_spec(self, study: Study) -> None:
+    def _write_spec(self, spec: Spec) -> None:
         """The spec as it was run, overrides included; run again, it gives the same digests."""
-        raw = {key: value for key, value in study.spec.raw.items() if key != "smoke"}
+        raw = {key: value for key, value in spec.raw.items() if key != "smoke"}
         if "plugins" in raw:
-            folder = study.spec.path.parent.resolve()
+            folder = spec.path.parent.resolve()
             raw["plugins"] = [str(folder / name) for name in raw["plugins"]]
         (self.path / "spec.toml").write_text(tomli_w.dumps(raw), encoding="utf-8")
 

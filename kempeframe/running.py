@@ -44,7 +44,7 @@ def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
     out = arguments.out or Path("runs") / (spec.name + ("-smoke" if arguments.smoke else ""))
     executor, words = executor_of(arguments, out)
     directory = RunDirectory(out)
-    directory.begin(plan, store)
+    directory.begin(spec, plan, store)
     status = StatusFile(out, spec.title, spec.path, words, jobs=arguments.executor is not None)
     ended = "broken"
     try:

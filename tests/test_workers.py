@@ -263,3 +263,20 @@ def test_status_of_a_run(spec_file: Path, tmp_path: Path, capsys: pytest.Capture
 def test_status_of_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(tmp_path)]) == 2
     assert "expected a run directory" in capsys.readouterr().err
+
+
+def test_a_unit_of_more_seeds_gives_the_table_of_a_run_from_nothing(tmp_path: Path) -> None:
+    spec = tmp_path / "stack.toml"
+    spec.write_text("""
+seeds = 3
+data = { use = "standard.digits", n_train = 64, n_test = 100 }
+model = { use = "standard.mlp", width = 16 }
+optimizer = { use = "standard.sgd", learning_rate = 0.5, steps = 40, snapshots = [20] }
+[[evaluator]]
+use = "standard.test_error"
+""")
+    run_study(load_spec(spec), Store(tmp_path / "one"))
+    grown = run_study(load_spec(spec, seeds=5), Store(tmp_path / "one"))
+    whole = run_study(load_spec(spec, seeds=5), Store(tmp_path / "two"))
+    assert grown.history.columns == whole.history.columns
+    assert column(grown, "test_error") == column(whole, "test_error")

@@ -56,6 +56,12 @@ class Cnn(ImageModel):
         if not self.channels:
             raise ValueError("channels = []: expected at least one convolution")
 
+    @property
+    def stackable(self) -> bool:
+        # Measured on the CPU, 8 fits against one by one: at 8 x 8 and 28 x 28 pixels, channels (8, 16) take 0.54 and
+        # 0.89 of the time, (16, 32) 0.67 and 1.24.
+        return max(self.channels) <= 16 and self.norm != "batch"
+
     def build(self, task: Task, run: Run) -> nn.Module:
         from kempeframe_standard.convolutional import ConvolutionalNetwork
 

@@ -1,4 +1,4 @@
-"""Generation: the cache changes nothing, neither do batches, samples follow the softmax, log-probabilities are right."""
+"""Generation: neither the cache nor batches change anything; samples and log-probabilities are the softmax's."""
 
 from __future__ import annotations
 

@@ -159,3 +159,10 @@ def test_small_cnns_as_a_stack_are_what_they_are_alone(run: Run) -> None:
     outputs = vmap(lambda own, x: functional_call(networks[0], own, (x,)))(parameters, inputs)
     for network, own, found in zip(networks, inputs, outputs, strict=True):
         torch.testing.assert_close(network(own), found, rtol=0, atol=1e-12)
+
+
+def test_what_looks_at_a_whole_batch_or_is_too_wide_is_trained_alone() -> None:
+    assert Cnn(channels=(8, 16)).stackable
+    assert not Cnn(channels=(8, 16), norm="batch").stackable
+    assert not Cnn(channels=(16, 32)).stackable
+    assert not Resnet18(width=4).stackable

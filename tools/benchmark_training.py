@@ -1,6 +1,7 @@
 """Speed of the training loop, beside a bare PyTorch loop and beside itself: `python tools/benchmark_training.py`.
 
-One thread. What is compared runs in turns, block by block, and medians count: a busy machine slows both sides.
+One thread, and its processor time: on a machine that others use, wall time is theirs too. What is compared runs in
+turns, block by block, and medians count.
 """
 
 from __future__ import annotations
@@ -87,10 +88,10 @@ def in_turns(*actions: Callable[[], object]) -> list[float]:
     times: list[list[float]] = [[] for _ in actions]
     for block in range(BLOCKS + 1):
         for action, own in zip(actions, times, strict=True):
-            start = time.perf_counter()
+            start = time.process_time()
             action()
             if block:  # the first warms up
-                own.append(time.perf_counter() - start)
+                own.append(time.process_time() - start)
     return [statistics.median(own) for own in times]
 
 

@@ -42,12 +42,7 @@ class Accuracy(Evaluator):
         return {"accuracy": "share of test examples classified correctly"}
 
     def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
-        import torch
+        from kempeframe_standard.evaluation import class_outputs
 
-        if fitted.task.classes is None:
-            raise TypeError("accuracy is for classification; this task has no classes")
-        batch = fitted.task.test.examples()
-        with torch.no_grad():
-            guesses = fitted.network(batch.inputs.to(run.device)).argmax(dim=1).cpu()
-        assert batch.targets is not None
-        return {"accuracy": float((guesses == batch.targets).double().mean())}
+        outputs, targets = class_outputs(fitted, run, "test")
+        return {"accuracy": float((outputs.argmax(dim=1) == targets).double().mean())}

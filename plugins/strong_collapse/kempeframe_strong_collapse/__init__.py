@@ -1,12 +1,13 @@
 """Plugin `strong_collapse`: Dohmatob, Feng, Subramonian, Kempe, "Strong Model Collapse", arXiv:2410.04840."""
 
 from kempeframe import hookimpl
-from kempeframe_strong_collapse import data, data_iterative, data_labels, evaluators, evaluators_real, models
+from kempeframe_strong_collapse import data, data_iterative, data_labels, data_text, evaluators, evaluators_real, models
 
 
 @hookimpl
 def kempeframe_data():  # type: ignore[no-untyped-def]
-    return [data.GaussianMixture, data.GeneralMixture, data_iterative.IterativeMixture, data_labels.SyntheticLabels]
+    mixtures = [data.GaussianMixture, data.GeneralMixture, data_iterative.IterativeMixture]
+    return [*mixtures, data_labels.SyntheticLabels, data_text.SyntheticText]
 
 
 @hookimpl

@@ -1,0 +1,150 @@
+"""Evaluators: accuracy under attack, and whether an attack does what attacks must."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from kempeframe import Attack, Evaluator, Fit, component, field
+from kempeframe_standard.attacks import Fgsm, Noise, Transfer
+
+if TYPE_CHECKING:
+    from kempeframe.components import Measured
+    from kempeframe.runs import Run
+    from kempeframe.trial import Fitted
+
+
+class _UnderAttack(Evaluator):
+    """The trial's attack, or the evaluator's own."""
+
+    attack: Attack | None
+    split: str
+    examples: int | None
+
+    @property
+    def uses_attack(self) -> bool:  # type: ignore[override]
+        """Whether the result depends on the trial's attack."""
+        return self.attack is None
+
+    def _attack(self, fitted: Fitted) -> Attack:
+        attack = self.attack or fitted.attack
+        if attack is None:
+            raise ValueError("no attack: the trial has no [attack], and the evaluator none of its own")
+        return attack
+
+    def _accuracy(self, fitted: Fitted, run: Run, attack: Attack | None) -> float:
+        """Share of the examples that are classified correctly under the attack."""
+        import torch
+
+        from kempeframe_standard.evaluation import pieces, two_scores
+
+        if fitted.task.classes is None:
+            raise TypeError("accuracy is for classification; this task has no classes")
+        bound = attack.bind(fitted.task, run) if attack else None
+        right = total = 0
+        for batch in pieces(fitted, run, self.split, self.examples):
+            inputs = bound.perturb(fitted.network, batch, run) if bound else batch.inputs
+            with torch.no_grad():
+                guesses = two_scores(fitted.network(inputs)).argmax(dim=1)
+            right += int((guesses == batch.targets).sum())
+            total += len(inputs)
+        return right / total
+
+
+def _sized(attack: Attack, epsilon: float) -> Attack:
+    """The attack with another radius.
+
+    Raises:
+        TypeError: it has no field epsilon.
+    """
+    if not any(a.name == "epsilon" for a in attrs.fields(type(attack))):
+        raise TypeError(f"{type(attack).__name__} has no epsilon: other radii can't be tried")
+    changes: dict[str, Any] = {"epsilon": epsilon}
+    return attrs.evolve(attack, **changes)
+
+
+@component
+class RobustAccuracy(_UnderAttack):
+    """Accuracy under attack: the trial's, or one of its own; at its radius, and along `epsilons` as a curve."""
+
+    attack: Attack | None = field(None, "instead of the trial's")
+    epsilons: tuple[float, ...] = field((), "radii of the curve; 0 is the clean accuracy", ge=0)
+    split: str = field("test", "of the task")
+    examples: int | None = field(None, "attack the first so many; not given: all", ge=1)
+
+    def columns(self) -> Mapping[str, str]:
+        curve = {
+            "epsilon": "radii of the attack (a list: the x axis of a figure)",
+            "robust_accuracy_curve": "share of examples classified correctly under attack at each radius (a list)",
+        }
+        return {"robust_accuracy": "share of examples classified correctly under attack"} | (
+            curve if self.epsilons else {}
+        )
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
+        attack = self._attack(fitted)
+        found: dict[str, Measured] = {"robust_accuracy": self._accuracy(fitted, run, attack)}
+        if self.epsilons:
+            sized = [_sized(attack, epsilon) if epsilon else None for epsilon in self.epsilons]
+            found["epsilon"] = list(self.epsilons)
+            found["robust_accuracy_curve"] = [self._accuracy(fitted, run, one) for one in sized]
+        return found
+
+
+@component
+class AttackSanity(_UnderAttack):
+    """Whether an attack does what one must (Carlini et al., 2019, "On evaluating adversarial robustness").
+
+    An attack that fails here measures its own weakness: gradients that are masked or vanish, too few steps.
+    """
+
+    attack: Attack | None = field(None, "instead of the trial's")
+    largest: float = field(doc="a radius at which nothing can withstand: the width of the box, say", gt=0)
+    source: Fit | None = field(None, "another fit; an attack transferred from it must be weaker")
+    tolerance: float = field(0.01, "accuracies that differ by no more than this count as equal", ge=0)
+    split: str = field("test", "of the task")
+    examples: int | None = field(None, "attack the first so many; not given: all", ge=1)
+
+    def columns(self) -> Mapping[str, str]:
+        transfer = {
+            "transfer_accuracy": "under the attack on the other fit",
+            "white_box_beats_transfer": "whether that is no stronger than the attack itself",
+        }
+        return {
+            "clean_accuracy": "without attack",
+            "attacked_accuracy": "under the attack",
+            "one_step_accuracy": "under one step of the same radius",
+            "noise_accuracy": "under random noise of the same radius",
+            "largest_accuracy": "under the attack with the largest radius",
+            "falls_to_zero": "whether the largest radius leaves no accuracy",
+            "iterative_beats_one_step": "whether the attack is at least as strong as one step",
+            "noise_is_weaker": "whether noise is no stronger than one step and than the attack",
+            **(transfer if self.source else {}),
+            "sane": "whether all of these hold",
+        }
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
+        attack = self._attack(fitted)
+        norm, epsilon = getattr(attack, "norm", None), getattr(attack, "epsilon", None)
+        if norm is None or epsilon is None:
+            raise TypeError(f"{type(attack).__name__} has no norm and epsilon to compare with")
+        accuracy = {
+            "clean": self._accuracy(fitted, run, None),
+            "attacked": self._accuracy(fitted, run, attack),
+            "one_step": self._accuracy(fitted, run, Fgsm(norm=norm, epsilon=epsilon)),
+            "noise": self._accuracy(fitted, run, Noise(norm=norm, epsilon=epsilon)),
+            "largest": self._accuracy(fitted, run, _sized(attack, self.largest)),
+        }
+        slack = self.tolerance
+        verdicts = {
+            "falls_to_zero": accuracy["largest"] <= slack,
+            "iterative_beats_one_step": accuracy["attacked"] <= accuracy["one_step"] + slack,
+            "noise_is_weaker": accuracy["noise"] >= max(accuracy["one_step"], accuracy["attacked"]) - slack,
+        }
+        if self.source is not None:
+            accuracy["transfer"] = self._accuracy(fitted, run, Transfer(fit=self.source, attack=attack))
+            verdicts["white_box_beats_transfer"] = accuracy["attacked"] <= accuracy["transfer"] + slack
+        named = {f"{name}_accuracy": value for name, value in accuracy.items()}
+        return {**named, **verdicts, "sane": all(verdicts.values())}

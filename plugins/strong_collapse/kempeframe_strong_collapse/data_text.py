@@ -1,0 +1,79 @@
+"""Data: real text, a part of which gives way to text that a fitted network has written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from kempeframe_standard.data_text import HubText
+
+from kempeframe import Data, Fit, component, field
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from kempeframe.runs import Run
+    from kempeframe.task import Task
+    from kempeframe.trial import Fitted
+
+WRITERS = 64  # texts that are written side by side
+
+
+@component
+class SyntheticText(Data):
+    """The characters of `source`; the last round(p2 n) of them give way to what the generator's network writes.
+
+    Texts are written side by side: each begins with a prompt of real training characters, which is not kept, and goes
+    on from the last `prompt` characters, over and over. Every character is drawn by its own uniform number, so that a
+    larger fraction holds a smaller one's text. The generator must have been trained on other characters.
+    """
+
+    source: HubText = field(doc="real text")
+    generator: Fit = field(doc="the fit whose network writes; its data is text with the same alphabet")
+    synthetic_fraction: float = field(0.0, "fraction p2 of synthetic characters", ge=0, le=1)
+    temperature: float = field(1.0, "at which it writes", gt=0)
+    prompt: int = field(32, "characters that it goes on from; fewer than its context", ge=1)
+
+    def load(self, run: Run) -> Task:
+        from kempeframe_standard.data_text import text_task
+
+        task = run.session.task(self.source, run)
+        truth = task.truth
+        n_train = len(truth.train)
+        count = round(self.synthetic_fraction * n_train)
+        real = truth.text.tokens[truth.train.start : truth.train.stop - count]
+        if not count:
+            return text_task(real, truth, self.source.context)
+        fitted = run.fit(self.generator)
+        if fitted.task.truth.text.alphabet != truth.text.alphabet:
+            raise ValueError("the generator's alphabet is another: it must be trained on the same text")
+        shared = truth.shared(fitted.task.truth)
+        if shared:
+            raise ValueError(f"{shared:,} characters of the generator are the student's too: set `skip` in the source")
+        prompts = truth.text.tokens[truth.train.start : truth.train.stop]
+        written = write(fitted, prompts, count, self.prompt, self.temperature, run)
+        return text_task(np.concatenate([real, written]), truth, self.source.context)
+
+
+def write(
+    fitted: Fitted, real: npt.NDArray[np.int64], count: int, prompt: int, temperature: float, run: Run
+) -> npt.NDArray[np.int64]:
+    """`count` characters by a fitted network, (count,); prompts are taken from `real`."""
+    import torch
+    from kempeframe_standard.generation import generate
+
+    context = fitted.task.input_shape[0]
+    if prompt >= context or len(real) < prompt:
+        raise ValueError(f"prompt = {prompt}: expected less than the generator's context of {context}")
+    rng = run.rng("data", "written")
+    starts = rng.integers(len(real) - prompt + 1, size=WRITERS)
+    state = torch.from_numpy(np.stack([real[start : start + prompt] for start in starts])).to(run.device)
+    length, pieces = -(-count // WRITERS), []
+    steps = context - prompt
+    for _ in range(-(-length // steps)):
+        uniforms = torch.from_numpy(rng.uniform(size=(WRITERS, steps)))
+        found = generate(fitted.network, state, steps=steps, temperature=temperature, uniforms=uniforms)
+        pieces.append(found.responses.cpu())
+        state = torch.cat([state, found.responses], dim=1)[:, -prompt:]
+    texts = torch.cat(pieces, dim=1)[:, :length]
+    return np.asarray(texts.reshape(-1)[:count].numpy())

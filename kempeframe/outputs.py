@@ -51,6 +51,7 @@ class RunDirectory:
         if needed != self.needed:
             study.session.store.register(self.path, needed)
         rows = digest_of(_plain_columns(study))
+        self.manifest_path.unlink(missing_ok=True)  # until all is written: what was left halfway is written anew
         written = []
         if self._changed("table", rows):
             study.rows.write_csv(self.path / "table.csv")

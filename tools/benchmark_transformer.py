@@ -22,6 +22,7 @@ from kempeframe_standard.decoder import DecoderNetwork
 from kempeframe_standard.generation import generate
 from kempeframe_standard.models_images import Cnn
 from kempeframe_standard.models_text import Decoder, Encoder
+from kempeframe_standard.optimizers_gradient import Adamw
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
@@ -29,7 +30,7 @@ from torch.nn import functional
 from kempeframe.components import Model
 from kempeframe.runs import Run
 from kempeframe.store import Store
-from kempeframe.task import Task
+from kempeframe.task import Examples, Task
 from kempeframe.trial import Session
 
 TOKENS = 65
@@ -125,6 +126,21 @@ def training(run: Run, width: int, depth: int, length: int, batch: int, blocks: 
     line(f"a training step, width {width}, depth {depth}, {length} tokens, batch {batch}", value, "at most 1.05")
 
 
+def loop(run: Run, width: int, depth: int, length: int, batch: int, blocks: int) -> None:
+    """The same by GradientOptimizer: batches drawn, losses by example, schedule, checkpoints, report."""
+    steps = 4
+    tokens = torch.randint(0, TOKENS, (steps * batch, length + 1), generator=torch.Generator().manual_seed(0))
+    split = Examples(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+    task = Task({"train": lambda: split}, (length,), (length, TOKENS), classes=TOKENS)
+    network, take = decoder(run, width, depth, length), step(MinimalDecoder(width, depth, 4, length), length, batch)
+    optimizer = Adamw(steps=steps, batch_size=batch)
+    mine, theirs = in_turns(
+        blocks, lambda: list(optimizer.fit(network, task, None, run)), lambda: [take() for _ in range(steps)]
+    )
+    value = f"{mine / theirs:.3f} of {theirs / steps * 1e3:.1f} ms"
+    line(f"the same as a fit of {steps} steps by standard.adamw, width {width}, batch {batch}", value, "at most 1.05")
+
+
 def generation(run: Run, width: int, depth: int, rows: int) -> None:
     """From one token to 128, greedily."""
     network = decoder(run, width, depth, 128).eval()
@@ -189,6 +205,8 @@ def main() -> None:
         run = Run(0, Session(Store(Path(folder))))
         training(run, width=64, depth=2, length=64, batch=32, blocks=60)
         training(run, width=128, depth=4, length=128, batch=8, blocks=30)
+        loop(run, width=64, depth=2, length=64, batch=32, blocks=20)
+        loop(run, width=128, depth=4, length=128, batch=8, blocks=10)
         generation(run, width=64, depth=2, rows=32)
         generation(run, width=128, depth=4, rows=8)
         generation(run, width=64, depth=2, rows=1)

@@ -62,7 +62,7 @@ def generate(
 
     Args:
         network: has `begin` and `advance` (`Generative`).
-        prompts: (n, longest) int64, padded behind their lengths.
+        prompts: (n, longest) int64, padded behind their lengths with any token of the vocabulary.
         lengths: (n,) of the prompts; not given: all of full length.
         steps: most tokens to add; the last of them is not read, so prompt + steps - 1 must fit into the context.
         temperature: what logits are divided by; 0 takes the likeliest token, the first of several.
@@ -83,6 +83,9 @@ def generate(
     rows = len(prompts)
     if lengths is None:
         lengths = torch.full((rows,), prompts.shape[1], device=prompts.device)
+    lengths = lengths.to(prompts.device)
+    if not ((lengths >= 1) & (lengths <= prompts.shape[1])).all():
+        raise ValueError(f"lengths: expected numbers from 1 to {prompts.shape[1]}, one for each prompt")
     uniforms = _uniforms(uniforms, generator, rows, steps).to(prompts.device) if temperature > 0 else None
     modes = [(module, module.training) for module in network.modules()]
     network.eval()

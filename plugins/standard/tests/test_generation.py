@@ -151,6 +151,8 @@ def test_a_generator_gives_one_number_for_each_row_and_token(run: Run) -> None:
         generate(network, prompts, steps=9)
     with pytest.raises(ValueError, match=r"expected \(3, 9\)"):
         generate(network, prompts, steps=9, uniforms=uniforms(3, 8))
+    with pytest.raises(ValueError, match="numbers from 1 to 4"):
+        generate(network, prompts, torch.tensor([4, 0, 4]), steps=9, temperature=0)
     with pytest.raises(ValueError, match="steps = 0"):
         generate(network, prompts, steps=0, temperature=0)
 

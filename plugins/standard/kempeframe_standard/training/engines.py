@@ -97,7 +97,8 @@ class Engine:
         losses = self._losses(batch)
         shares = self._shares(batch, losses)
         self._backward(losses, shares)
-        return (losses.detach() * shares).sum(dim=-1)
+        part: Tensor = torch.linalg.vecdot(losses.detach(), shares)
+        return part
 
     def _total(self, group: Sequence[Batch]) -> Tensor | int:
         """Sum of the weights of all examples of the step, for each fit."""

@@ -123,7 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Store(Path(folder)))
         overhead(session, 32, 32, 500, "at most +60 us")
-        overhead(session, 512, 256, 20, "at most +2 % from 3 ms")
+        overhead(session, 512, 256, 60, "at most +2 % from 3 ms")
         stacking(session, 32, 32, 60, "at most 0.35")
         stacking(session, 64, 64, 60, "at most 0.50")
 

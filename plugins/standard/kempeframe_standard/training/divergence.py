@@ -29,6 +29,9 @@ class Losses:
 
     def add(self, step: int, losses: Tensor) -> None:
         """Note the losses, (fits,), of a step."""
+        if self.together == 1:
+            self._see(step, losses.tolist())
+            return
         self.step = step
         self.waiting.append(losses)
         if len(self.waiting) >= self.together:
@@ -40,18 +43,18 @@ class Losses:
         Raises:
             DivergedError: the loss of a step is not finite.
         """
-        if not self.waiting:
-            return self.last
-        found = [self.waiting[0]] if len(self.waiting) == 1 else torch.stack(self.waiting).cpu()
-        first = self.step - len(self.waiting) + 1
-        self.waiting = []
-        for step, losses in enumerate(found, start=first):
-            values: list[float] = losses.tolist()
-            for fit, value in enumerate(values):
-                if not math.isfinite(value):
-                    raise DivergedError(f"step {step}: the loss is {value}{self._before(fit)}")
-            self.last, self.finite = values, step
+        if self.waiting:
+            first, found = self.step - len(self.waiting) + 1, torch.stack(self.waiting)
+            self.waiting = []
+            for step, losses in enumerate(found.tolist(), start=first):
+                self._see(step, losses)
         return self.last
+
+    def _see(self, step: int, losses: list[float]) -> None:
+        if not all(map(math.isfinite, losses)):
+            fit = next(fit for fit, loss in enumerate(losses) if not math.isfinite(loss))
+            raise DivergedError(f"step {step}: the loss is {losses[fit]}{self._before(fit)}")
+        self.last, self.finite = losses, step
 
     def _before(self, fit: int) -> str:
         return f"; the last finite loss was {self.last[fit]:g} at step {self.finite}" if self.last else ""

@@ -84,13 +84,12 @@ class Engine:
         The loss is differentiated as it stands, example by example, with w / sum(w) as the incoming gradient: no
         reduction enters the graph.
         """
-        *before, last = self.group
-        value = None
-        for batch in before:
-            part = self._gradients_of(batch, last=False)
+        value: Tensor | None = None
+        for batch in self.group:
+            part = self._gradients_of(batch, last=batch is self.group[-1])
             value = part if value is None else value + part
-        part = self._gradients_of(last, last=True)
-        return (part if value is None else value + part).reshape(-1)
+        assert value is not None
+        return value.reshape(-1)
 
     def _gradients_of(self, batch: Batch, last: bool) -> Tensor:
         """Add one batch's gradients; its part of the loss. `last`: the last batch of the step."""
@@ -103,7 +102,10 @@ class Engine:
     def _total(self, group: Sequence[Batch]) -> Tensor | int:
         """Sum of the weights of all examples of the step, for each fit."""
         if group[0].weights is None:
-            return sum(batch.inputs.shape[self.example_dim] for batch in group)
+            count = 0
+            for batch in group:
+                count += batch.inputs.shape[self.example_dim]
+            return count
         total = torch.stack([_weights(batch).sum(dim=-1) for batch in group]).sum(dim=0)
         return total.clamp_min(torch.finfo(total.dtype).tiny)  # where all weights are 0 the loss is 0
 

@@ -25,6 +25,7 @@ class Passes:
     def __init__(self, draw: Draw, runs: Sequence[Run], accumulate: int):
         self.draw, self.accumulate = draw, accumulate
         self.device = torch.device(runs[0].device)
+        self.on_cpu = self.device.type == "cpu"
         self.streams = [run.generator("data") for run in runs]
         self.begun = 0  # passes
         self.consumed = 0  # batches of this pass
@@ -37,15 +38,22 @@ class Passes:
         Raises:
             CannotGive: the split is empty.
         """
-        group = list(itertools.islice(self.batches, self.accumulate))
+        group = self._next()
         if not group:
             self.begun, self.consumed, self.start = self.begun + 1, 0, self._states()
             self.batches = iter(self.draw(0))
-            group = list(itertools.islice(self.batches, self.accumulate))
+            group = self._next()
             if not group:
                 raise CannotGive("the training split gave no batch")
         self.consumed += len(group)
-        return group if self.device.type == "cpu" else [moved(batch, self.device) for batch in group]
+        return group if self.on_cpu else [moved(batch, self.device) for batch in group]
+
+    def _next(self) -> list[Batch]:
+        if self.accumulate > 1:
+            return list(itertools.islice(self.batches, self.accumulate))
+        for batch in self.batches:
+            return [batch]
+        return []
 
     def state(self) -> dict[str, Any]:
         """Where it stands: tensors and numbers."""

@@ -180,16 +180,35 @@ class Optimizer(Component):
 
 
 class Attack(Component):
-    """Perturbs inputs inside a threat model's ball and the task's box."""
+    """Perturbs inputs inside a threat model: within `size` of the clean input in some norm, and in the task's box.
+
+    An attack is used bound: `attack.bind(task, run).perturb(network, batch, run)`.
+    """
 
     kind: ClassVar[str] = "attack"
 
+    @property
+    def size(self) -> float | None:
+        """Radius of the threat model's ball; once bound, with all resolved that depends on the drawn data."""
+        return None
+
+    @property
+    def dual_norm(self) -> str | None:
+        """The norm by which the ball lowers a linear network's margin: min y w(x + s) = y w x - size |w|_dual.
+
+        For exact solvers and theory. None where the attack is not the worst case of a linear network without a box.
+        """
+        return None
+
     def bind(self, task: Task, run: Run) -> Attack:
-        """The attack with every size resolved that depends on the drawn data; itself where none does."""
+        """The attack as it is used on a task: with its box, and with every size that depends on the drawn data."""
         return self
 
     def perturb(self, network: nn.Module, batch: Batch, run: Run) -> Tensor:
-        """Perturbed inputs of the batch, same shape and dtype."""
+        """Perturbed inputs of the batch, same shape and dtype.
+
+        A network in training mode (`network.training`) is being trained against the attack.
+        """
         raise NotImplementedError
 
 

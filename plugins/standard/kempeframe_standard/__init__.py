@@ -2,6 +2,7 @@
 
 from kempeframe import hookimpl
 from kempeframe_standard import (
+    attacks,
     data,
     data_generated,
     data_images,
@@ -38,3 +39,8 @@ def kempeframe_optimizer():  # type: ignore[no-untyped-def]
 @hookimpl
 def kempeframe_evaluator():  # type: ignore[no-untyped-def]
     return [evaluators.TestError, evaluators.Accuracy]
+
+
+@hookimpl
+def kempeframe_attack():  # type: ignore[no-untyped-def]
+    return [attacks.Fgsm, attacks.Pgd, attacks.LinearAttack, attacks.Noise, attacks.Transfer]

@@ -15,7 +15,7 @@ from kempeframe.reading import Source
 from kempeframe.structure import Invalid, spec_fields
 from kempeframe.sweep import PARTS, Configuration, Expansion
 
-CERTIFICATE_COLUMNS = ("converged", "residual", "steps", "fit_seconds")
+CERTIFICATE_COLUMNS = ("converged", "residual", "training_loss", "steps", "fit_seconds")
 ROW_COLUMNS = ("seed", "status", *CERTIFICATE_COLUMNS)  # what every row has, besides axes and metrics
 RESERVED = (*ROW_COLUMNS, "error")  # no bare metric takes the place of these; "error" is a failed trial's message
 LONGEST = 10_000  # values of an axis that are looked through where no trial could be made

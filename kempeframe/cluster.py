@@ -43,7 +43,7 @@ class Cluster:
                 elif name in ("current", "report"):
                     getattr(work.collector, name)(*arguments, index)
                 elif name == "unit":
-                    work.collector.current("", index)
+                    work.collector.current("", -1, index)
                     queue.done(units[index])
                 elif name == "lost":
                     fail_unit(work, queue, units[index], str(arguments[-1]))

@@ -168,8 +168,16 @@ class Optimizer(Component):
         raise NotImplementedError
 
     def fit_many(self, jobs: Sequence[FitJob]) -> Iterator[tuple[int, Snapshot]]:
-        """Fit a stack; yields (index of the job, snapshot). A loop unless an optimizer knows better."""
+        """Fit a stack; yields (index of the job, snapshot). A loop unless an optimizer knows better.
+
+        The stack has one place for its state, `jobs[0].run.checkpoints`; fits that know nothing of each other can't
+        share it, so that the loop keeps none where it has several.
+        """
+        from kempeframe.checkpoints import Checkpoints
+
         for index, job in enumerate(jobs):
+            if len(jobs) > 1:
+                job.run.checkpoints = Checkpoints()
             for snapshot in job.optimizer.fit(job.network, job.task, job.attack, job.run):
                 yield index, snapshot
 

@@ -45,8 +45,8 @@ class Listener(Protocol):
     def failed(self, rows: list[int], fits: list[str], error: str, trace: str) -> None:
         """Trials (rows of the table) and fits (keys) raised."""
 
-    def current(self, label: str) -> None:
-        """What is being computed now."""
+    def current(self, label: str, row: int) -> None:
+        """What is being computed now, and the first row of the table that it is for; -1 for none."""
 
     def advance(self, rows: list[int], fits: list[str]) -> None:
         """Trials (rows of the table) whose fit is done, and fits that were computed for them."""
@@ -114,7 +114,7 @@ class Computer:
         self.listener.result(key, self.results[key])
 
     def _theory(self, cells: Sequence[Cell]) -> None:
-        self.listener.current(cells[0].name)
+        self.listener.current(cells[0].name, -1)
         missing = [cell for cell in cells if self._known(cell.key) is None]
         if missing:
             self._evaluate(missing, [_for_theory(cell, self.session) for cell in missing])
@@ -156,7 +156,7 @@ class Computer:
             if packed is None:
                 return False
             fitted = restore(*self.plan.fits[key], packed, self.session)
-            self.listener.current(self._label(key))
+            self._tell(key)
             history = {name: certificate[name] for name in HISTORY if name in certificate} if certificate else {}
             self._finish(key, fitted, history, computed=False)
         else:
@@ -201,7 +201,7 @@ class Computer:
     def _fit(self, stack: Sequence[str]) -> None:
         """Fit a stack. Where it raises, its members are tried alone; a fit that raises alone fails its trials."""
         members = [self.plan.fits[key] for key in stack]
-        self.listener.current(self._label(stack[0]))
+        self._tell(stack[0])
         checkpoints = self.checkpoints(stack)
         notes: dict[str, list[Any]] = checkpoints.notes
         last: dict[int, Any] = {}
@@ -258,11 +258,12 @@ class Computer:
         text = "".join(traceback.format_exception(error))
         self.listener.failed(rows, fits, f"{where}: {type(error).__name__}: {error}", text)
 
-    def _label(self, key: str) -> str:
-        """What a person reads of a fit: the swept values of its trial, or which nested fit it is."""
+    def _tell(self, key: str) -> None:
+        """Say which fit is at hand: the swept values of its trial, or which nested fit it is."""
         cells = self.plan.cells_of.get(key)
         fit, seed = self.plan.fits[key]
-        return label(cells[0].trial) if cells else f"{fit.stream or 'fit'} seed={seed}"
+        name = label(cells[0].trial) if cells else f"{fit.stream or 'fit'} seed={seed}"
+        self.listener.current(name, cells[0].row if cells else -1)
 
 
 def history_is_lost(plan: Plan, fit: str, certificate: Mapping[str, Any] | None, known: Callable[[str], bool]) -> bool:

@@ -51,7 +51,7 @@ class ProgressBar(Progress):
     def start(self, trials: int, stored: int) -> None:
         self.bar.update(self.task, total=trials, completed=stored)
 
-    def current(self, label: str, worker: int = 0) -> None:
+    def current(self, label: str, row: int = -1, worker: int = 0) -> None:
         if label:
             self.bar.update(self.task, current=escape(label[:60]))
 
@@ -85,9 +85,9 @@ class Several(Progress):
         for member in self.members:
             member.start(trials, stored)
 
-    def current(self, label: str, worker: int = 0) -> None:
+    def current(self, label: str, row: int = -1, worker: int = 0) -> None:
         for member in self.members:
-            member.current(label, worker)
+            member.current(label, row, worker)
 
     def report(self, step: int, metrics: Mapping[str, float], worker: int = 0) -> None:
         for member in self.members:

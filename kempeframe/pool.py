@@ -141,7 +141,7 @@ class _Running:
             (self.queue.done if name == "done" else self.queue.later)(worker.unit)
             worker.unit = None
             if not self.queue.ready:
-                collector.current("", worker.number)
+                collector.current("", -1, worker.number)
         elif name == "fatal":
             kind, text = arguments
             raise StoreError(text) if kind == "StoreError" else WorkerError(f"a worker stopped: {kind}: {text}")

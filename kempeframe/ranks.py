@@ -142,8 +142,8 @@ class Ranks:
 
 
 def is_distributed(plan: Plan, unit: Unit) -> bool:
-    """Whether all processes compute the unit's fits together."""
-    return bool(unit.fits) and plan.fits[unit.fits[0]][0].optimizer.distributed and not unit.stored
+    """Whether all processes compute the unit together: a single large fit. Stacks of small ones are dealt out."""
+    return len(unit.fits) == 1 and plan.fits[unit.fits[0]][0].optimizer.distributed and not unit.stored
 
 
 def _share(units: Sequence[Unit], plan: Plan, session: Session, options: Options) -> list[list[Any]]:
@@ -164,7 +164,7 @@ class _Leading(Computer):
     """Tells the other processes of each stack before it is fitted."""
 
     def _fit(self, stack: Sequence[str]) -> None:
-        if not self.plan.fits[stack[0]][0].optimizer.distributed:
+        if len(stack) > 1 or not self.plan.fits[stack[0]][0].optimizer.distributed:
             super()._fit(stack)
             return
         _broadcast(["fit", list(stack)])

@@ -41,15 +41,22 @@ def build_table(study: Study) -> Table:
     return Table(columns, list(spec.axes), _exact_columns(spec))
 
 
+def steps_of(study: Study, row: int) -> list[int]:
+    """The steps of a trial's snapshots, the last one last."""
+    trial = study.plan.trials[row]
+    fit = trial.configuration.fit
+    certificate = study.results.get(certificate_key(fit_key(fit, trial.seed)), {}) if fit else {}
+    return certificate.get("snapshots") or [int(certificate.get("steps", 0))]
+
+
 def build_history(study: Study) -> Table:
     """One row for each snapshot: axes, seed, step, and what its evaluators found there."""
     spec, names = study.spec, study.spec.evaluator_columns
     rows: list[dict[str, Any]] = []
-    for trial, cells in zip(study.plan.trials, study.plan.cells, strict=True):
-        fit = trial.configuration.fit
-        certificate = study.results.get(certificate_key(fit_key(fit, trial.seed)), {}) if fit else {}
-        last = int(certificate.get("steps", 0))
-        for step in certificate.get("snapshots") or [last]:
+    for number, (trial, cells) in enumerate(zip(study.plan.trials, study.plan.cells, strict=True)):
+        steps = steps_of(study, number)
+        last = steps[-1]
+        for step in steps:
             found = {}
             for cell in cells:
                 final = step == last or cell.evaluator.needs != "network"

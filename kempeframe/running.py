@@ -21,6 +21,7 @@ from kempeframe.spec import Spec
 from kempeframe.status import StatusFile
 from kempeframe.store import Store
 from kempeframe.study import Study, run_study
+from kempeframe.tracking import LiveEvents
 
 
 def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
@@ -47,9 +48,10 @@ def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
     directory.begin(spec, plan, store)
     status = StatusFile(out, spec.title, spec.path, words, jobs=arguments.executor is not None)
     ended = "broken"
+    live = LiveEvents(plan, out / "tensorboard")
     try:
         with ProgressBar(errors) as bar:
-            study = run_study(spec, store, options, Several(bar, status), executor, plan)
+            study = run_study(spec, store, options, Several(bar, status, live), executor, plan)
         trials_done = time.perf_counter()
         directory.write(study)
         ended = "done"

@@ -44,7 +44,7 @@ class StatusFile(Progress):
         self.state |= {"trials": trials, "done": stored, "stored_before": stored}
         self._write(at_once=True)
 
-    def current(self, label: str, worker: int = 0) -> None:
+    def current(self, label: str, row: int = -1, worker: int = 0) -> None:
         running = self.state["running"]
         running.pop(str(worker), None)
         if label:

@@ -15,7 +15,7 @@ from kempeframe.computing import NOT_COVERED, Computer, Held, Listener, Options,
 from kempeframe.limits import limited_threads
 from kempeframe.plan import Plan, Unit, certificate_key, step_key
 from kempeframe.queues import Queue
-from kempeframe.rows import build_history, build_table
+from kempeframe.rows import build_history, build_table, steps_of
 from kempeframe.spec import Spec
 from kempeframe.store import Store
 from kempeframe.sweep import Trial
@@ -62,6 +62,17 @@ class Study:
         return build_history(self)
 
     @cached_property
+    def history_rows(self) -> list[list[int]]:
+        """For each row of the table its rows of the history, in the order of the steps."""
+        found: list[list[int]] = []
+        number = 0
+        for row in range(len(self.plan.trials)):
+            count = len(steps_of(self, row))
+            found.append(list(range(number, number + count)))
+            number += count
+        return found
+
+    @cached_property
     def claims(self) -> list[Verdict]:
         """The verdicts."""
         return decide_all(self.spec.claims, self.rows)
@@ -93,8 +104,8 @@ class Progress:
     def start(self, trials: int, stored: int) -> None:
         """Before anything is computed."""
 
-    def current(self, label: str, worker: int = 0) -> None:
-        """What a worker computes now; "" for nothing."""
+    def current(self, label: str, row: int = -1, worker: int = 0) -> None:
+        """What a worker computes now, "" for nothing, and the first row of the table that it is for, -1 for none."""
 
     def report(self, step: int, metrics: Mapping[str, float], worker: int = 0) -> None:
         """How far a worker's long fit is."""
@@ -173,8 +184,8 @@ class Collector(Listener):
                 self.failures[row] = Failure(self.plan.trials[row], error, trace)
                 self.progress.failed(self.failures[row])
 
-    def current(self, label: str, worker: int = 0) -> None:
-        self.progress.current(label, worker)
+    def current(self, label: str, row: int = -1, worker: int = 0) -> None:
+        self.progress.current(label, row, worker)
 
     def advance(self, rows: list[int], fits: list[str]) -> None:
         self.computed.update(fits)

@@ -68,6 +68,11 @@ class Split:
         """All examples at once."""
         raise CannotGive(f"{type(self).__name__} holds no examples")
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds, as far as they count."""
+        return 0
+
     def moments(self) -> Moments:
         """Second moments of inputs and targets."""
         raise CannotGive(f"{type(self).__name__} holds no moments")
@@ -101,6 +106,11 @@ class Examples(Split):
             CannotGive: their shapes differ.
         """
         return StackedExamples(splits)
+
+    @property
+    def nbytes(self) -> int:
+        parts = (self.inputs, self.targets, self.weights, self.groups)
+        return sum(part.untyped_storage().nbytes() for part in parts if part is not None)
 
     @property
     def form(self) -> tuple[object, ...]:
@@ -227,6 +237,11 @@ class Task:
     def release(self, name: str) -> None:
         """Let go of a split; it is drawn again, the same, when it is asked for."""
         self._drawn.pop(name, None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the examples that are drawn now."""
+        return sum(split.nbytes for split in self._drawn.values())
 
     @property
     def train(self) -> Split:

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kempeframe.console import interval_text
 from kempeframe.figures import number
+from kempeframe.study import Progress
 
 if TYPE_CHECKING:
     from kempeframe.claims import Verdict
+    from kempeframe.plan import Plan
     from kempeframe.study import Study
     from kempeframe.sweep import Configuration
 
 MOST_CONFIGURATIONS = 200  # beyond, the HParams tab is of no use to anybody
+LIVE = ".live"  # ending of event files that are written while a study runs
 MOST_RUNS = 400  # TensorBoard starts with all runs switched off where there are more than 500
 
 
 class EventFile:
     """One event file of one TensorBoard run."""
 
-    def __init__(self, folder: Path, stamp: float):
+    def __init__(self, folder: Path, stamp: float, ending: str = ".kempeframe"):
         from tensorboard.compat.proto import event_pb2
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         folder.mkdir(parents=True, exist_ok=True)
         self._event = event_pb2.Event
         self._stamp = stamp
-        self._file = (folder / f"events.out.tfevents.{int(stamp)}.kempeframe").open("wb")
+        self._file = (folder / f"events.out.tfevents.{int(stamp)}{ending}").open("wb")
         self._writer = RecordWriter(self._file)
         self._writer.write(self._event(wall_time=stamp, file_version="brain.Event:2").SerializeToString())
 
@@ -41,6 +43,10 @@ class EventFile:
 
         event = self._event(wall_time=self._stamp, step=step, summary=summary_pb2.Summary(value=list(values)))
         self._writer.write(event.SerializeToString())
+
+    def flush(self) -> None:
+        """Let readers see what was written."""
+        self._file.flush()
 
     def close(self) -> None:
         self._file.close()
@@ -52,7 +58,7 @@ def write(study: Study, verdicts: Sequence[Verdict], pictures: Sequence[Path], f
     A configuration is a session group and its seeds are the sessions; where that makes too many runs, a configuration
     is one session that holds the means over its seeds.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(folder)
     stamp = time.time()
     root = EventFile(folder, stamp)
     for picture in pictures:
@@ -68,8 +74,50 @@ def write(study: Study, verdicts: Sequence[Verdict], pictures: Sequence[Path], f
             members.setdefault((id(trial.configuration), trial.seed if by_seed else -1), []).append(index)
         for (configuration, seed), indices in members.items():
             name = names[configuration]
-            _session(study, indices, folder / name / f"seed {seed}" if by_seed else folder / name, name, stamp)
+            _session(study, indices, run_folder(folder, name, seed if by_seed else None), name, stamp)
     root.close()
+
+
+def run_folder(folder: Path, name: str, seed: int | None) -> Path:
+    """The run of a configuration, or of one of its seeds."""
+    return folder / name if seed is None else folder / name / f"seed {seed}"
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run wrote, but what was written while networks trained: nothing else has that."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_file() and not path.name.endswith(LIVE):
+            path.unlink()
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+class LiveEvents(Progress):
+    """Training losses and learning rates, as they come: an event file in the run of each trial that trains."""
+
+    def __init__(self, plan: Plan, folder: Path):
+        self.plan, self.folder = plan, folder
+        configurations = list({id(t.configuration): t.configuration for t in plan.trials}.values())
+        self.names = run_names(configurations) if len(plan.trials) <= MOST_RUNS else {}
+        self.rows: dict[int, int] = {}  # worker -> row of the trial it is at
+        self.files: dict[int, EventFile] = {}
+
+    def current(self, label: str, row: int = -1, worker: int = 0) -> None:
+        self.rows[worker] = row
+        done = self.files.pop(worker, None)
+        if done is not None:
+            done.close()
+
+    def report(self, step: int, metrics: Mapping[str, float], worker: int = 0) -> None:
+        row = self.rows.get(worker, -1)
+        if row < 0 or not self.names:
+            return
+        if worker not in self.files:
+            trial = self.plan.trials[row]
+            name = self.names[id(trial.configuration)]
+            self.files[worker] = EventFile(run_folder(self.folder, name, trial.seed), time.time(), LIVE)
+        self.files[worker].summary([_scalar(f"training/{name}", value) for name, value in metrics.items()], step)
+        self.files[worker].flush()
 
 
 def run_names(configurations: Sequence[Configuration]) -> dict[int, str]:
@@ -95,15 +143,21 @@ def _session(study: Study, indices: Sequence[int], folder: Path, group: str, sta
     """One run: the mean metrics of the rows, and the hyperparameters they share."""
     file = EventFile(folder, stamp)
     columns = study.rows.columns
-    values = []
-    for name, metric in _metrics(study):
-        found = [columns[f"{name}.{metric}"][i] for i in indices]
-        numbers = [float(v) for v in found if v is not None and not math.isnan(v)]
-        if numbers:
-            values.append(_scalar(f"{name}/{metric}", sum(numbers) / len(numbers)))
+    history = study.history.columns
+    steps: dict[int, list[int]] = {}  # step -> rows of the history
+    for i in indices:
+        for row in study.history_rows[i]:
+            steps.setdefault(history["step"][row], []).append(row)
     axes = study.plan.trials[indices[0]].configuration.axes
     file.summary([_session_start(axes, group, stamp)])
-    file.summary(values)
+    for step, rows in sorted(steps.items()):
+        values = []
+        for name, metric in _metrics(study):
+            found = [history[f"{name}.{metric}"][row] for row in rows]
+            numbers = [float(v) for v in found if v is not None and not math.isnan(v)]
+            if numbers:
+                values.append(_scalar(f"{name}/{metric}", sum(numbers) / len(numbers)))
+        file.summary(values, step)
     file.summary([_session_end(all(columns["status"][i] == "done" for i in indices), stamp)])
     file.close()
 

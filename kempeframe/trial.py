@@ -30,7 +30,8 @@ PATIENCE = 60.0  # seconds to wait for another process that computes a nested fi
 class Session:
     """What a process needs to compute trials: the store, the device, and the tasks in use."""
 
-    TASKS = 64  # tasks kept: fits that differ only in the optimizer share theirs
+    TASKS = 64  # tasks kept at most: fits that differ only in the optimizer share theirs
+    TASK_BYTES = 1 << 30  # of their drawn examples
 
     def __init__(self, store: Store, device: str = "cpu"):
         self.store = store
@@ -59,9 +60,12 @@ class Session:
         key = join(data.digest, run.seed, run.root.seed)
         if key not in self.tasks:
             self.tasks[key] = data.load(run)
-            while len(self.tasks) > self.TASKS:
+            while len(self.tasks) > self.TASKS or (len(self.tasks) > 1 and self._task_bytes() > self.TASK_BYTES):
                 self.tasks.popitem(last=False)
         return self.tasks[key]
+
+    def _task_bytes(self) -> int:
+        return sum(task.nbytes for task in self.tasks.values())
 
     def fitted(self, fit: Fit, root: Run) -> Fitted:
         """A nested fit: from the store, or computed and stored.

@@ -68,8 +68,8 @@ class Emitter:
     def failed(self, rows: list[int], fits: list[str], error: str, trace: str) -> None:
         self.emit(["failed", rows, fits, error, trace])
 
-    def current(self, label: str) -> None:
-        self.emit(["current", label])
+    def current(self, label: str, row: int) -> None:
+        self.emit(["current", label, row])
 
     def advance(self, rows: list[int], fits: list[str]) -> None:
         self.emit(["advance", rows, fits])

@@ -6,7 +6,10 @@ from kempeframe_standard import (
     data,
     data_generated,
     data_images,
+    data_text,
     evaluators,
+    evaluators_outputs,
+    evaluators_robust,
     models,
     models_diagonal,
     models_images,
@@ -20,7 +23,7 @@ from kempeframe_standard import (
 @hookimpl
 def kempeframe_data():  # type: ignore[no-untyped-def]
     generated = [data_generated.GaussianMixture, data_generated.TeacherStudent]
-    return [data.Digits, data.LinearRegression, data_images.HubImages, *generated]
+    return [data.Digits, data.LinearRegression, data_images.HubImages, data_text.HubText, *generated]
 
 
 @hookimpl
@@ -38,7 +41,9 @@ def kempeframe_optimizer():  # type: ignore[no-untyped-def]
 
 @hookimpl
 def kempeframe_evaluator():  # type: ignore[no-untyped-def]
-    return [evaluators.TestError, evaluators.Accuracy]
+    outputs = [evaluators_outputs.TestLoss, evaluators_outputs.PerClassAccuracy, evaluators_outputs.CalibrationError]
+    robust = [evaluators_robust.RobustAccuracy, evaluators_robust.AttackSanity]
+    return [evaluators.TestError, evaluators.Accuracy, *outputs, *robust]
 
 
 @hookimpl

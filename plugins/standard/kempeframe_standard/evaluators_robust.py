@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from kempeframe import Attack, Evaluator, Fit, component, field
+from kempeframe.components import fields_of
 from kempeframe_standard.attacks import Fgsm, Noise, Transfer
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class _UnderAttack(Evaluator):
             inputs = bound.perturb(fitted.network, batch, run) if bound else batch.inputs
             with torch.no_grad():
                 guesses = two_scores(fitted.network(inputs)).argmax(dim=1)
+            assert batch.targets is not None
             right += int((guesses == batch.targets).sum())
             total += len(inputs)
         return right / total
@@ -59,10 +61,11 @@ def _sized(attack: Attack, epsilon: float) -> Attack:
     Raises:
         TypeError: it has no field epsilon.
     """
-    if not any(a.name == "epsilon" for a in attrs.fields(type(attack))):
+    if not any(a.name == "epsilon" for a in fields_of(type(attack))):
         raise TypeError(f"{type(attack).__name__} has no epsilon: other radii can't be tried")
-    changes: dict[str, Any] = {"epsilon": epsilon}
-    return attrs.evolve(attack, **changes)
+    whole: Any = attack
+    made: Attack = attrs.evolve(whole, epsilon=epsilon)
+    return made
 
 
 @component
@@ -127,14 +130,14 @@ class AttackSanity(_UnderAttack):
 
     def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
         attack = self._attack(fitted)
-        norm, epsilon = getattr(attack, "norm", None), getattr(attack, "epsilon", None)
-        if norm is None or epsilon is None:
+        ball: dict[str, Any] = {name: getattr(attack, name, None) for name in ("norm", "epsilon")}
+        if None in ball.values():
             raise TypeError(f"{type(attack).__name__} has no norm and epsilon to compare with")
         accuracy = {
             "clean": self._accuracy(fitted, run, None),
             "attacked": self._accuracy(fitted, run, attack),
-            "one_step": self._accuracy(fitted, run, Fgsm(norm=norm, epsilon=epsilon)),
-            "noise": self._accuracy(fitted, run, Noise(norm=norm, epsilon=epsilon)),
+            "one_step": self._accuracy(fitted, run, Fgsm(**ball)),
+            "noise": self._accuracy(fitted, run, Noise(**ball)),
             "largest": self._accuracy(fitted, run, _sized(attack, self.largest)),
         }
         slack = self.tolerance

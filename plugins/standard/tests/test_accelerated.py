@@ -152,7 +152,7 @@ def test_two_processes_are_one(
     tolerance = {"adam float32": 1e-5, "bf16": 1e-2}.get(name, 1e-12)
     for found in (two_processes[0][name], two_processes[1][name]):
         assert found["step"] == one["step"]
-        assert found["loss"] == pytest.approx(one["loss"], rel=100 * tolerance)
+        assert found["training_loss"] == pytest.approx(one["training_loss"], rel=100 * tolerance)
         for key, tensor in one["weights"].items():
             torch.testing.assert_close(found["weights"][key], tensor, rtol=tolerance, atol=tolerance)
             assert torch.equal(found["weights"][key], two_processes[0][name]["weights"][key])

@@ -125,7 +125,7 @@ def test_weighted_examples_are_repeated_examples(classification: Make, perceptro
     optimizer = Sgd(steps=20, batch_size="full", learning_rate=0.5)
     first, second = last(optimizer, one, weighted, run), last(optimizer, two, repeated, run)
     torch.testing.assert_close(weights(one), weights(two))
-    assert first.certificate["loss"] == pytest.approx(second.certificate["loss"])
+    assert first.certificate["training_loss"] == pytest.approx(second.certificate["training_loss"])
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -140,7 +140,7 @@ def test_accumulated_batches_are_one_batch(
     b = last(Sgd(batch_size=16, **common), one, task, Run(0, session))  # type: ignore[arg-type]
     assert a.step == b.step == 9
     torch.testing.assert_close(weights(many), weights(one))
-    assert a.certificate["loss"] == pytest.approx(b.certificate["loss"])
+    assert a.certificate["training_loss"] == pytest.approx(b.certificate["training_loss"])
 
 
 def test_a_batch_whose_weights_are_all_zero_moves_nothing(classification: Make, perceptron: Make, run: Run) -> None:
@@ -271,7 +271,7 @@ def test_the_certificate_is_of_the_last_snapshot(classification: Make, perceptro
     found = [dict(snapshot.certificate) for snapshot in optimizer.fit(network, task, None, run)]
     assert found[0] == {"converged": False}
     assert [one["converged"] for one in found] == [False, False, True]
-    assert found[2]["loss"] < found[1]["loss"]
+    assert found[2]["training_loss"] < found[1]["training_loss"]
 
 
 def test_a_loss_that_is_not_finite_ends_the_fit(run: Run) -> None:

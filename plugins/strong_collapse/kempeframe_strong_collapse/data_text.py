@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from kempeframe_standard.data_text import HubText
 
 from kempeframe import Data, Fit, component, field
 
@@ -28,22 +27,24 @@ class SyntheticText(Data):
     larger fraction holds a smaller one's text. The generator must have been trained on other characters.
     """
 
-    source: HubText = field(doc="real text")
+    source: Data = field(doc="real text: its ground truth says which characters it has")
     generator: Fit = field(doc="the fit whose network writes; its data is text with the same alphabet")
     synthetic_fraction: float = field(0.0, "fraction p2 of synthetic characters", ge=0, le=1)
     temperature: float = field(1.0, "at which it writes", gt=0)
     prompt: int = field(32, "characters that it goes on from; fewer than its context", ge=1)
 
     def load(self, run: Run) -> Task:
-        from kempeframe_standard.data_text import text_task
+        from kempeframe_standard.data_text import TextTruth, text_task
 
         task = run.session.task(self.source, run)
-        truth = task.truth
+        truth, context = task.truth, task.input_shape[0]
+        if not isinstance(truth, TextTruth):
+            raise TypeError(f"source: {type(self.source).__name__} is no text")
         n_train = len(truth.train)
         count = round(self.synthetic_fraction * n_train)
         real = truth.text.tokens[truth.train.start : truth.train.stop - count]
         if not count:
-            return text_task(real, truth, self.source.context)
+            return text_task(real, truth, context)
         fitted = run.fit(self.generator)
         if fitted.task.truth.text.alphabet != truth.text.alphabet:
             raise ValueError("the generator's alphabet is another: it must be trained on the same text")
@@ -52,7 +53,7 @@ class SyntheticText(Data):
             raise ValueError(f"{shared:,} characters of the generator are the student's too: set `skip` in the source")
         prompts = truth.text.tokens[truth.train.start : truth.train.stop]
         written = write(fitted, prompts, count, self.prompt, self.temperature, run)
-        return text_task(np.concatenate([real, written]), truth, self.source.context)
+        return text_task(np.concatenate([real, written]), truth, context)
 
 
 def write(

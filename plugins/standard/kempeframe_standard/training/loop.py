@@ -84,7 +84,7 @@ class Loop:
             self.engine.install(job, network)
         else:
             network.load_state_dict(result.weights, strict=False)
-        return Snapshot(result.step, network.eval(), {"converged": True, "loss": result.loss})
+        return Snapshot(result.step, network.eval(), {"converged": True, "training_loss": result.loss})
 
     def _shown(self) -> Iterator[tuple[int, Snapshot]]:
         """A snapshot of each open fit, in evaluation mode."""
@@ -93,7 +93,7 @@ class Loop:
         for row, job in enumerate(self.open):
             network = self.jobs[job].network
             self.engine.install(row, network)
-            loss = {"loss": values[row]} if values else {}
+            loss = {"training_loss": values[row]} if values else {}
             yield job, Snapshot(self.step, network.eval(), {"converged": False, **loss})
         self.engine.train(True)
 

@@ -93,10 +93,10 @@ def check_evaluators(source: Source, configurations: Sequence[Configuration]) ->
 def _check_attacks(source: Source, without: Sequence[Configuration], places: Mapping[str, int]) -> None:
     """Where a configuration has no attack, nothing asks for it."""
     for name, evaluator in _distinct(without):
-        if evaluator.uses_attack:
+        if evaluator.needs_attack:
             message = f"{name} measures under the trial's attack: the spec lacks [attack]"
             source.problem(("evaluator", places.get(name, 0)), message)
-    if any(c.optimizer is not None and c.optimizer.uses_attack for c in without):
+    if any(c.optimizer is not None and c.optimizer.needs_attack for c in without):
         source.problem(("optimizer",), "it trains against the trial's attack: the spec lacks [attack]")
 
 

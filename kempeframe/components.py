@@ -156,6 +156,11 @@ class Optimizer(Component):
     distributed: ClassVar[bool] = False
     trajectory: ClassVar[bool] = False  # it yields more than the last snapshot: each is evaluated as it comes
 
+    @property
+    def needs_attack(self) -> bool:
+        """Whether it can't do without the trial's attack."""
+        return False
+
     def unit(self, model: Model) -> tuple[str, ...]:
         """`together`, for networks of this model."""
         return self.together
@@ -230,6 +235,11 @@ class Evaluator(Component):
     kind: ClassVar[str] = "evaluator"
     needs: ClassVar[Needs] = "network"
     uses_attack: ClassVar[bool] = False
+
+    @property
+    def needs_attack(self) -> bool:
+        """Whether it can't do without the trial's attack."""
+        return False
 
     def columns(self) -> Mapping[str, str]:
         """What `evaluate` returns: metric -> one line of documentation; known before anything runs."""

@@ -29,6 +29,10 @@ class _UnderAttack(Evaluator):
         """Whether the result depends on the trial's attack."""
         return self.attack is None
 
+    @property
+    def needs_attack(self) -> bool:
+        return self.attack is None
+
     def _attack(self, fitted: Fitted) -> Attack:
         attack = self.attack or fitted.attack
         if attack is None:

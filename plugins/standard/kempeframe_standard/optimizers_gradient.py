@@ -100,6 +100,10 @@ class GradientOptimizer(Optimizer):
         return self.adversarial
 
     @property
+    def needs_attack(self) -> bool:
+        return self.adversarial
+
+    @property
     def trajectory(self) -> bool:  # type: ignore[override]
         """Whether there are snapshots before the last."""
         return bool(self.snapshot_steps)

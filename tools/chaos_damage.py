@@ -16,7 +16,7 @@ UNIQUE = "from kempeframe.processes import unique_name; print(unique_name())"
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str = "24m") -> Iterator[None]:
     """A small file system; OSError or CalledProcessError where none can be mounted."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     subprocess.run(mount, check=True, capture_output=True)
     try:
@@ -65,7 +65,9 @@ def dead_part(path: Path, chance: random.Random) -> None:
 
 def stale_lock(path: Path, chance: random.Random) -> None:
     """Lock something that the study needs, by a lock of which nobody can tell whose it is."""
-    store = next(parent for parent in path.parents if (parent / "runs").is_dir())
+    store = next((parent for parent in path.parents if (parent / "runs").is_dir()), None)
+    if store is None:  # nobody came so far yet
+        return
     (store / "locks").mkdir(exist_ok=True)
     needs = (store.parent / "out" / "needs.bin").read_bytes()
     at = chance.randrange(0, len(needs), 16)

@@ -177,8 +177,9 @@ class Fgsm(GradientAttack):
 class Pgd(GradientAttack):
     """Projected gradient descent (Madry et al., 2018): steepest steps of the norm, each brought back into ball and box.
 
-    The steepest step is the gradient's sign (l_inf), the gradient over its length (l_2), or goes along the few largest
-    coordinates that the box does not hold (l_1: Croce and Hein, 2021). Random starts are uniform in the ball.
+    The steepest step is the gradient's sign (l_inf), the gradient over its length (l_2), or goes along the coordinates
+    of the largest gradient that the box does not hold (l_1: Croce and Hein, 2021). Random starts are uniform in the
+    ball.
     """
 
     steps: int = field(40, "number of gradients", ge=1)

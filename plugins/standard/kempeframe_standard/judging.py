@@ -67,7 +67,7 @@ class Standing:
 
     def put(self, rows: Tensor, other: Standing) -> None:
         """Overwrite those with these numbers."""
-        self.broken[rows], self.objective[rows] = other.broken, other.objective
+        self.broken[rows], self.objective[rows] = other.broken, other.objective.to(self.objective)
 
 
 @attrs.define(eq=False)

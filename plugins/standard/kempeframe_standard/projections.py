@@ -24,7 +24,9 @@ def nearest_in_l1(values: Tensor, room: Tensor, epsilon: float) -> Tensor:
     outside = (kept.sum(dim=1) > epsilon).nonzero()[:, 0]
     if len(outside):
         threshold = _threshold(sizes[outside], room[outside], epsilon)
-        kept[outside] = torch.minimum((sizes[outside] - threshold).clamp_min(0), room[outside])
+        cut = torch.minimum((sizes[outside] - threshold).clamp_min(0), room[outside])
+        excess = cut.sum(dim=1, keepdim=True) / epsilon if epsilon else torch.inf  # 1 but for rounding
+        kept[outside] = cut / torch.as_tensor(excess).clamp_min(1)
     return kept.mul_(values.sign())
 
 

@@ -86,7 +86,7 @@ class Region:
         coordinate of the shift is larger than it was in float64.
         """
         clean = self.inputs.double()
-        shifts = points.double().sub_(clean).nan_to_num_(nan=0.0)
+        shifts = (points.double() - clean).nan_to_num_(nan=0.0)
         shifts = self.into_ball(shifts, self.epsilon)
         points = (clean + shifts).clamp_(self.low, self.high)
         return rounded_towards(self.inputs, points, shifts)
@@ -165,14 +165,14 @@ class L2Region(Region):
 
     def spread(self, draws: Draws, stream: int) -> Tensor:
         """A normal vector's direction, at a radius whose d-th power is uniform."""
-        dimension = self.inputs.shape[1]
-        drawn = draws.uniform(stream, dimension + 1)
-        normal, radius = torch.special.ndtri(drawn[:, :-1]), drawn[:, -1].pow(1 / dimension)
+        drawn = draws.uniform(stream, self.inputs.shape[1] + 1)
+        normal: Tensor = torch.special.ndtri(drawn[:, :-1])
+        radius = drawn[:, -1].pow(1 / self.inputs.shape[1])
         return normal * (radius / self.norms(normal))[:, None]
 
 
 class L1Region(Region):
-    """|s|_1 <= epsilon. Steps move few coordinates, and none that is at the end of the box."""
+    """|s|_1 <= epsilon. A step moves the coordinate of largest gradient as far as the box lets it, then the next."""
 
     def norms(self, shifts: Tensor) -> Tensor:
         return shifts.abs().sum(dim=1)
@@ -186,12 +186,7 @@ class L1Region(Region):
     def unit(self, gradients: Tensor, points: Tensor, size: float) -> Tensor:
         gradients = gradients.nan_to_num_(nan=0.0)
         room = torch.where(gradients > 0, self.high - points, points - self.low).clamp_min_(0)
-        return best_in_l1(gradients, room.clamp_max_(size / self.coordinates), size)
-
-    @property
-    def coordinates(self) -> int:
-        """How many coordinates share a step."""
-        return max(1, round(0.05 * self.inputs.shape[1]))
+        return best_in_l1(gradients, room, size)
 
     def spread(self, draws: Draws, stream: int) -> Tensor:
         """Exponentials over the sum of one more than there are, with random signs."""

@@ -1,4 +1,4 @@
-"""Data: text, character by character, for networks that predict the next one."""
+"""Data: text, token by token, for networks that predict the next one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @attrs.frozen(eq=False)
 class TextTruth:
-    """What text a task has: the whole, and which characters of it are for training and for the test."""
+    """What text a task has: the whole, and which tokens of it are for training and for the test."""
 
     text: Text
     train: range
     test: range
 
     def shared(self, other: TextTruth) -> int:
-        """How many training characters of `other` this task trains or tests on."""
+        """How many training tokens of `other` this task trains or tests on."""
         if self.text.name != other.text.name:
             return 0
         return sum(_overlap(own, other.train) for own in (self.train, self.test))
@@ -31,27 +31,28 @@ class TextTruth:
 
 @component
 class HubText(Data):
-    """Next-character prediction on a text of the Hugging Face hub: "karpathy/tiny_shakespeare", 65 characters.
+    """Next-token prediction on a text of the Hugging Face hub: "karpathy/tiny_shakespeare", 65 characters.
 
     Read from the directory that KEMPEFRAME_HUB names, else from the hub (extra `kempeframe-standard[hub]`). Training
-    characters are [skip, skip + n_train), and every window of `context` of them is an example; test characters are the
-    last n_test, in windows side by side. Inputs (n, context) int64, targets the same one character on; the alphabet is
-    that of the whole text.
+    tokens are [skip, skip + n_train), and every window of `context` of them is an example; test tokens are the last
+    n_test, in windows side by side. Inputs (n, context) int64, targets the same one token on; tokens are characters, the
+    alphabet that of the whole text, or those of a tokenizer.
     """
 
     dataset: str = field("karpathy/tiny_shakespeare", "name on the hub, OWNER/NAME")
-    n_train: int = field(100_000, "training characters", ge=2)
-    n_test: int = field(100_000, "test characters, the last of the text", ge=2)
-    skip: int = field(0, "characters to leave out before the first training character", ge=0)
-    context: int = field(64, "characters of an example", ge=1)
+    tokenizer: str = field("characters", 'or a model on the hub whose tokenizer it is, "openai-community/gpt2" say')
+    n_train: int = field(100_000, "training tokens", ge=2)
+    n_test: int = field(100_000, "test tokens, the last of the text", ge=2)
+    skip: int = field(0, "tokens to leave out before the first training token", ge=0)
+    context: int = field(64, "tokens of an example", ge=1)
 
     def load(self, run: Run) -> Task:
-        text = load_text(self.dataset)
+        text = load_text(self.dataset, self.tokenizer)
         last = self.skip + self.n_train
         total = len(text.tokens)
         if last + self.n_test > total:
             asked = f"skip + n_train + n_test = {last + self.n_test}"
-            raise ValueError(f"{self.dataset}: {asked}, there are {total:,} characters")
+            raise ValueError(f"{self.dataset}: {asked}, there are {total:,} tokens")
         if min(self.n_train, self.n_test) <= self.context:
             raise ValueError(f"context = {self.context}: n_train and n_test must be larger")
         truth = TextTruth(text, range(self.skip, last), range(total - self.n_test, total))
@@ -59,14 +60,14 @@ class HubText(Data):
 
 
 def text_task(train: Tokens, truth: TextTruth, context: int) -> Task:
-    """The task of predicting the next character of these tokens, tested on the truth's test characters."""
+    """The task of predicting the next of these tokens, tested on the truth's test tokens."""
     from kempeframe.task import Task
 
     test = truth.text.tokens[truth.test.start : truth.test.stop]
     return Task(
         splits={"train": lambda: windows(train, context, 1), "test": lambda: windows(test, context, context)},
         input_shape=(context,),
-        output_shape=(context, len(truth.text.alphabet)),
+        output_shape=(context, len(truth.text.vocabulary)),
         truth=truth,
     )
 

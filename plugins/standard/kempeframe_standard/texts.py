@@ -1,4 +1,4 @@
-"""Plain text by its hub name, and windows of it as examples. The reading part imports no torch."""
+"""Plain text by its hub name, as tokens. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -15,24 +15,28 @@ from kempeframe_standard.hub import NAME, DataNotFound
 Tokens = npt.NDArray[np.int64]
 
 
+CHARACTERS = "characters"
+
+
 @attrs.frozen(eq=False)
 class Text:
-    """A text as characters: the sorted alphabet, and the index of each character in it."""
+    """A text as tokens: what each token stands for, and the text's token indices."""
 
     name: str
-    alphabet: str
+    vocabulary: tuple[str, ...]
     tokens: Tokens
 
     def decode(self, tokens: Tokens) -> str:
-        """The characters of token indices."""
-        return "".join(self.alphabet[token] for token in tokens)
+        """What token indices stand for, end to end."""
+        return "".join(self.vocabulary[token] for token in tokens)
 
 
 @cache
-def load_text(dataset: str) -> Text:
-    """All text of a data set on the hub, "karpathy/tiny_shakespeare" say.
+def load_text(dataset: str, tokenizer: str = CHARACTERS) -> Text:
+    """All text of a data set on the hub, "karpathy/tiny_shakespeare" say, as characters or as a tokenizer's tokens.
 
     Looks for DATASET/**/*.txt below KEMPEFRAME_HUB first, then asks the hub for the part "train" and its column "text".
+    A tokenizer is that of a model on the hub, "openai-community/gpt2" say: its tokenizer.json, found likewise.
 
     Raises:
         DataNotFound: neither has it.
@@ -43,9 +47,27 @@ def load_text(dataset: str) -> Text:
     mirror = os.environ.get("KEMPEFRAME_HUB", "")
     files = sorted((Path(mirror) / dataset).rglob("*.txt")) if mirror else []
     text = "".join(file.read_text(encoding="utf-8") for file in files) if files else _of_hub(dataset, mirror)
-    alphabet = "".join(sorted(set(text)))
+    if tokenizer != CHARACTERS:
+        return _tokenized(dataset, text, tokenizer, mirror)
+    alphabet = tuple(sorted(set(text)))
     index = {character: number for number, character in enumerate(alphabet)}
     return Text(dataset, alphabet, np.fromiter((index[c] for c in text), dtype=np.int64, count=len(text)))
+
+
+def _tokenized(dataset: str, text: str, name: str, mirror: str) -> Text:
+    """By the tokenizer of a model on the hub, an extra that is imported here only."""
+    todo = f"let KEMPEFRAME_HUB name a directory with {name}/tokenizer.json, or pip install 'kempeframe-standard[hub]'"
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise DataNotFound(f"no tokenizer {name!r}: the `tokenizers` package is not installed; {todo}") from None
+    file = Path(mirror) / name / "tokenizer.json"
+    try:
+        found = Tokenizer.from_file(str(file)) if mirror and file.exists() else Tokenizer.from_pretrained(name)
+    except Exception as error:  # it raises bare exceptions: offline, unknown name
+        raise DataNotFound(f"no tokenizer {name!r}: the hub gave {error}; {todo}") from error
+    vocabulary = tuple(found.id_to_token(number) or "" for number in range(found.get_vocab_size()))
+    return Text(f"{dataset} {name}", vocabulary, np.array(found.encode(text).ids, dtype=np.int64))
 
 
 def _of_hub(dataset: str, mirror: str) -> str:

@@ -20,18 +20,18 @@ WRITERS = 64  # texts that are written side by side
 
 @component
 class SyntheticText(Data):
-    """The characters of `source`; the last round(p2 n) of them give way to what the generator's network writes.
+    """The tokens of `source`; the last round(p2 n) of them give way to what the generator's network writes.
 
-    Texts are written side by side: each begins with a prompt of real training characters, which is not kept, and goes
-    on from the last `prompt` characters, over and over. Every character is drawn by its own uniform number, so that a
-    larger fraction holds a smaller one's text. The generator must have been trained on other characters.
+    Texts are written side by side: each begins with a prompt of real training tokens, which is not kept, and goes
+    on from the last `prompt` tokens, over and over. Every token is drawn by its own uniform number, so that a
+    larger fraction holds a smaller one's text. The generator must have been trained on other tokens.
     """
 
-    source: Data = field(doc="real text: its ground truth says which characters it has")
-    generator: Fit = field(doc="the fit whose network writes; its data is text with the same alphabet")
-    synthetic_fraction: float = field(0.0, "fraction p2 of synthetic characters", ge=0, le=1)
+    source: Data = field(doc="real text: its ground truth says which tokens it has")
+    generator: Fit = field(doc="the fit whose network writes; its data is text with the same tokens")
+    synthetic_fraction: float = field(0.0, "fraction p2 of synthetic tokens", ge=0, le=1)
     temperature: float = field(1.0, "at which it writes", gt=0)
-    prompt: int = field(32, "characters that it goes on from; fewer than its context", ge=1)
+    prompt: int = field(32, "tokens that it goes on from; fewer than its context", ge=1)
 
     def load(self, run: Run) -> Task:
         from kempeframe_standard.data_text import TextTruth, text_task
@@ -46,11 +46,11 @@ class SyntheticText(Data):
         if not count:
             return text_task(real, truth, context)
         fitted = run.fit(self.generator)
-        if fitted.task.truth.text.alphabet != truth.text.alphabet:
-            raise ValueError("the generator's alphabet is another: it must be trained on the same text")
+        if fitted.task.truth.text.vocabulary != truth.text.vocabulary:
+            raise ValueError("the generator's tokens are others: it must be trained on the same text")
         shared = truth.shared(fitted.task.truth)
         if shared:
-            raise ValueError(f"{shared:,} characters of the generator are the student's too: set `skip` in the source")
+            raise ValueError(f"{shared:,} tokens of the generator are the student's too: set `skip` in the source")
         prompts = truth.text.tokens[truth.train.start : truth.train.stop]
         written = write(fitted, prompts, count, self.prompt, self.temperature, run)
         return text_task(np.concatenate([real, written]), truth, context)
@@ -59,7 +59,7 @@ class SyntheticText(Data):
 def write(
     fitted: Fitted, real: npt.NDArray[np.int64], count: int, prompt: int, temperature: float, run: Run
 ) -> npt.NDArray[np.int64]:
-    """`count` characters by a fitted network, (count,); prompts are taken from `real`."""
+    """`count` tokens by a fitted network, (count,); prompts are taken from `real`."""
     import torch
     from kempeframe_standard.generation import generate
 

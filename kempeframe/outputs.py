@@ -17,6 +17,7 @@ from kempeframe.curves import curve_digest, theory_curves
 from kempeframe.digest import digest_of, join
 from kempeframe.figures import Figure, draw, save
 from kempeframe.plan import Plan
+from kempeframe.predicted import predicted_table
 from kempeframe.series import NotDrawable, series_of
 from kempeframe.spec import Spec
 from kempeframe.status import as_data, write_json
@@ -57,6 +58,9 @@ class RunDirectory:
             study.rows.write_csv(self.path / "table.csv")
             study.rows.write_parquet(self.path / "table.parquet")
             study.history.write_parquet(self.path / "history.parquet")
+            predicted = predicted_table(study)
+            if predicted is not None:
+                predicted.write_csv(self.path / "predicted.csv")
             written.append("table")
         claims = [verdict.as_json() for verdict in study.claims]
         write_json(self.path / "claims.json", claims)

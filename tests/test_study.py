@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kempeframe.cli import main
+from kempeframe.predicted import predicted_table
 from kempeframe.spec import load_spec
 from kempeframe.store import Store
 from kempeframe.study import Options, Study, run_study
@@ -202,6 +203,18 @@ def test_the_run_directory(spec_file: Path, capsys: pytest.CaptureFixture[str]) 
     printed = capsys.readouterr().out
     assert "fails" in printed
     assert "\x1b[" not in printed  # piped output stays plain
+
+
+def test_measured_beside_predicted(spec_file: Path) -> None:
+    rows = predicted_table(study(spec_file))
+    assert rows is not None
+    assert rows.columns["data.shift"] == [0.0, 1.0, 2.0]
+    assert rows.columns["predicted"] == [0.0, 1.0, 2.0]
+    assert rows.columns["metric"] == ["weight.weight"] * 3
+    assert rows.columns["ratio"][1:] == pytest.approx(
+        [rows.columns["measured"][i] / rows.columns["predicted"][i] for i in (1, 2)]
+    )
+    assert all(a < b < c for a, b, c in zip(*(rows.columns[k] for k in ("low", "measured", "high")), strict=True))
 
 
 def test_the_written_spec_runs_again_from_the_store(spec_file: Path) -> None:

@@ -300,3 +300,4 @@ class FitJob:
     task: Task
     attack: Attack | None
     run: Run
+    fit: Fit | None = None  # what it is a job of

@@ -122,6 +122,24 @@ class Fitted:
             given_network=snapshot.network,
         )
 
+    @classmethod
+    def in_training(cls, job: FitJob, network: nn.Module, step: int) -> Fitted:
+        """A fit that is under way, for an evaluator that looks at it on the way."""
+        if job.fit is None:
+            raise LookupError("this fit is not one of a study: it has no components to look at")
+        fit = job.fit
+        made = cls(
+            data=fit.data,
+            model=fit.model,
+            optimizer=fit.optimizer,
+            attack=fit.attack,
+            run=job.run,
+            step=step,
+            given_network=network,
+        )
+        made.__dict__["task"] = job.task
+        return made
+
     @cached_property
     def task(self) -> Task:
         """The task that the fit was trained on."""
@@ -160,7 +178,7 @@ def fit_stack(
         with run.global_seed("model"):
             network = fit.model.build(task, run).to(run.device)
         attack = fit.training_attack
-        jobs.append(FitJob(fit.optimizer, network, task, attack.bind(task, run) if attack else None, run))
+        jobs.append(FitJob(fit.optimizer, network, task, attack.bind(task, run) if attack else None, run, fit))
     start = time.perf_counter()
     for index, snapshot in jobs[0].optimizer.fit_many(jobs):
         seconds = (time.perf_counter() - start) / len(jobs)

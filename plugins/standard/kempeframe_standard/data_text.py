@@ -35,8 +35,8 @@ class HubText(Data):
 
     Read from the directory that KEMPEFRAME_HUB names, else from the hub (extra `kempeframe-standard[hub]`). Training
     tokens are [skip, skip + n_train), and every window of `context` of them is an example; test tokens are the last
-    n_test, in windows side by side. Inputs (n, context) int64, targets the same one token on; tokens are characters, the
-    alphabet that of the whole text, or those of a tokenizer.
+    n_test, in windows side by side. Inputs (n, context) int64, targets the same one token on. Tokens are characters (of
+    the whole text's alphabet), or those of a tokenizer.
     """
 
     dataset: str = field("karpathy/tiny_shakespeare", "name on the hub, OWNER/NAME")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 
-from kempeframe import Attack, Model, Optimizer, component, field
+from kempeframe import Attack, Evaluator, Model, Optimizer, component, field
 from kempeframe_standard.schedules import Schedule, rate_factor, spaced
 
 if TYPE_CHECKING:
@@ -50,6 +50,36 @@ class EarlyStopping:
     patience: int = field(doc="looks without a new best after which the fit ends", ge=1)
 
 
+@attrs.frozen(kw_only=True)
+class Monitor:
+    """End a fit once an evaluator's metric passes a level: a training accuracy of 1, say, or a loss of 1e-6."""
+
+    evaluator: Evaluator = field(doc="what is measured on the way")
+    metric: str | None = field(None, "one of its columns; not given: the first")
+    every: int = field(doc="steps between two looks", ge=1)
+    stop_above: float | None = field(None, "the fit ends once the metric is at least this")
+    stop_below: float | None = field(None, "the fit ends once the metric is at most this")
+
+    def __attrs_post_init__(self) -> None:
+        if (self.stop_above is None) == (self.stop_below is None):
+            raise ValueError("expected exactly one of stop_above and stop_below")
+        columns = self.evaluator.columns()
+        if self.metric is not None and self.metric not in columns:
+            raise ValueError(f"metric = {self.metric!r}: the evaluator gives {', '.join(columns)}")
+
+    @property
+    def column(self) -> str:
+        """The metric that is looked at."""
+        return self.metric or next(iter(self.evaluator.columns()))
+
+    def reached(self, value: float) -> bool:
+        """Whether a fit with this value is done."""
+        if self.stop_above is not None:
+            return value >= self.stop_above
+        assert self.stop_below is not None
+        return value <= self.stop_below
+
+
 @component
 class GradientOptimizer(Optimizer):
     """The training loop, for any loss; a subclass gives the `torch.optim.Optimizer`, and nothing else.
@@ -70,6 +100,9 @@ class GradientOptimizer(Optimizer):
     loss: Literal["cross_entropy", "logistic", "exponential", "squared", "hinge"] = field(
         "cross_entropy", "of outputs and targets; class targets become -1/+1 or one-hot minus 1/classes inside"
     )
+    log_domain: bool = field(
+        False, "minimise the log of the mean loss, exactly also where losses underflow: exponential, logistic and such"
+    )
     learning_rate: float = field(1e-3, "largest step size", gt=0)
     steps: int | None = field(None, "updates; give this or epochs", ge=1)
     epochs: int | None = field(None, "passes over the training split; give this or steps", ge=1)
@@ -84,6 +117,7 @@ class GradientOptimizer(Optimizer):
     mixed_precision: Literal["no", "bf16", "fp16"] = field("no", "type in which the network computes, by autocast")
     adversarial: bool = field(False, "train against the trial's attack")
     early_stopping: EarlyStopping | None = field(None, "on the validation split; the fit takes the best weights")
+    monitor: Monitor | None = field(None, "end the fit once a metric passes a level; else it has not converged")
     snapshots: tuple[int, ...] | Spaced = field((), "steps before the last one at which evaluators look too", ge=0)
 
     def __attrs_post_init__(self) -> None:
@@ -93,6 +127,12 @@ class GradientOptimizer(Optimizer):
             raise ValueError('expected decay_steps with schedule = "step", and only there')
         if self.batch_size == "full" and self.accumulate > 1:
             raise ValueError('accumulate > 1: with batch_size = "full" a step has one batch')
+        if self.early_stopping is not None and self.monitor is not None:
+            raise ValueError("early_stopping and monitor both end a fit: give one")
+        if self.log_domain and self.loss not in ("cross_entropy", "logistic", "exponential"):
+            raise ValueError(f'log_domain: the {self.loss} loss can be 0; it is for "exponential", "logistic" and such')
+        if self.log_domain and self.accumulate > 1:
+            raise ValueError("log_domain: the log of a mean can't be accumulated over batches")
 
     @property
     def uses_attack(self) -> bool:  # type: ignore[override]

@@ -82,5 +82,5 @@ def test_bad_fields(run: Run, fields: dict[str, object], message: str) -> None:
 
 
 def test_no_text_anywhere(run: Run) -> None:
-    with pytest.raises(DataNotFound, match="has no me/other/.*KEMPEFRAME_HUB name a directory"):
+    with pytest.raises(DataNotFound, match=r"has no me/other/.*KEMPEFRAME_HUB name a directory"):
         load_text("me/other")

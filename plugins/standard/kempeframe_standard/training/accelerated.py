@@ -63,10 +63,16 @@ class AcceleratedEngine(Engine):
 
     def _gradients(self) -> Tensor:
         value = super()._gradients()
-        if self.processes == 1:
+        if self.processes == 1 or self.settings.log_domain:
             return value
         reduced: Tensor = self.accelerator.reduce(value, "sum")
         return reduced
+
+    def _over_processes(self, log_sums: Tensor) -> Tensor:
+        if self.processes == 1:
+            return log_sums
+        gathered: Tensor = self.accelerator.gather(log_sums.unsqueeze(0))
+        return gathered.logsumexp(dim=0)
 
     def _gradients_of(self, batch: Batch, last: bool) -> Tensor:
         if last:

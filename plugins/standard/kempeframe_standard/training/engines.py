@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from kempeframe.components import FitJob
 from kempeframe.task import Batch, CannotGive
 from kempeframe_standard.optimizers_gradient import GradientOptimizer
-from kempeframe_standard.training.losses import LOSSES, Loss
+from kempeframe_standard.training.losses import LOG_LOSSES, LOSSES, Loss
 
 EXAMPLES_AT_ONCE = 4096  # of a validation split
 
@@ -35,7 +36,8 @@ class Engine:
             raise ValueError("the network has no parameter to train")
         self.torch_optimizer = self.settings.torch_optimizer(self.parameters)
         self.rates = [group["lr"] for group in self.torch_optimizer.param_groups]
-        self.per_example: Loss = LOSSES[self.settings.loss]
+        self.plain: Loss = LOSSES[self.settings.loss]
+        self.per_example = LOG_LOSSES[self.settings.loss] if self.settings.log_domain else self.plain
         self.group: list[Batch] = []
         self.total: Tensor | int = 0
         self.first: Tensor | None = None
@@ -84,12 +86,31 @@ class Engine:
         The loss is differentiated as it stands, example by example, with w / sum(w) as the incoming gradient: no
         reduction enters the graph.
         """
+        if self.settings.log_domain:
+            return self._log_gradients()
         value: Tensor | None = None
         for batch in self.group:
             part = self._gradients_of(batch, last=batch is self.group[-1])
             value = part if value is None else value + part
         assert value is not None
         return value.reshape(-1)
+
+    def _log_gradients(self) -> Tensor:
+        """Gradients of log(sum(w l) / sum(w)), and its value, (fits,); the losses are log l.
+
+        Example i has the incoming gradient w_i l_i / sum(w l), a softmax: nothing underflows.
+        """
+        (batch,) = self.group
+        losses = self._losses(batch)
+        logs = losses.detach() if batch.weights is None else losses.detach() + _weights(batch).log()
+        total = self._over_processes(logs.logsumexp(dim=-1))
+        self._backward(losses, (logs - total.unsqueeze(-1)).exp())
+        count = self.total.log() if isinstance(self.total, Tensor) else math.log(self.total)
+        return (total - count).reshape(-1)
+
+    def _over_processes(self, log_sums: Tensor) -> Tensor:
+        """The log of the sum of what all processes have."""
+        return log_sums
 
     def _gradients_of(self, batch: Batch, last: bool) -> Tensor:
         """Add one batch's gradients; its part of the loss. `last`: the last batch of the step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import attrs
 import torch
@@ -13,6 +13,7 @@ from kempeframe.checkpoints import Checkpoints
 from kempeframe.components import FitJob
 from kempeframe.runs import stream_seed
 from kempeframe.task import Snapshot
+from kempeframe.trial import Fitted
 from kempeframe_standard.training.divergence import Losses
 from kempeframe_standard.training.engines import Engine
 from kempeframe_standard.training.losses import correct
@@ -32,6 +33,7 @@ class Result:
     step: int
     loss: float
     weights: dict[str, Tensor] | None  # None: as the engine has them
+    converged: bool = True
 
 
 class Loop:
@@ -84,7 +86,7 @@ class Loop:
             self.engine.install(job, network)
         else:
             network.load_state_dict(result.weights, strict=False)
-        return Snapshot(result.step, network.eval(), {"converged": True, "training_loss": result.loss})
+        return Snapshot(result.step, network.eval(), {"converged": result.converged, "training_loss": result.loss})
 
     def _shown(self) -> Iterator[tuple[int, Snapshot]]:
         """A snapshot of each open fit, in evaluation mode."""
@@ -100,7 +102,8 @@ class Loop:
     def _advance(self, due: set[int]) -> None:
         """Steps up to the next snapshot, or to the end."""
         engine, passes, losses = self.engine, self.passes, self.losses
-        every = self.watch.rule.every if self.watch else self.steps
+        rule = self.optimizer.monitor or self.optimizer.early_stopping
+        every = rule.every if rule else self.steps
         scheduled = not self.optimizer.constant_rate
         seed = torch.default_generator.manual_seed if self.on_cpu else _seed_all
         while True:
@@ -121,27 +124,44 @@ class Loop:
                 return
 
     def _look(self) -> None:
-        """On the validation split, and end the fits that are done."""
+        """On the validation split or through the monitor, and end the fits that are done."""
         losses = self.losses.look()
-        done = set()
+        done = set(self._reached()) if self.optimizer.monitor else set()
         if self.watch is not None:
             assert self.validation is not None
-            metric = correct if self.watch.rule.metric == "accuracy" else self.engine.per_example
+            metric = correct if self.watch.rule.metric == "accuracy" else self.engine.plain
             for row, value in enumerate(self.engine.mean(metric, self.validation)):
                 job = self.open[row]
                 if self.watch.better(job, value):
                     self.watch.best[job] = Best(value, self.step, losses[row], self.engine.weights(row))
                 elif self.watch.over(job):
                     done.add(row)
-        self._end(range(len(self.open)) if self.step == self.steps else sorted(done), losses)
+        last = self.step == self.steps
+        self._end(range(len(self.open)) if last else sorted(done), losses, done)
 
-    def _end(self, rows: Sequence[int], losses: Sequence[float]) -> None:
+    def _reached(self) -> Iterator[int]:
+        """Rows of the fits whose monitored metric has passed its level."""
+        monitor = self.optimizer.monitor
+        assert monitor is not None
+        self.engine.train(False)
+        for row, job in enumerate(self.open):
+            fit = self.jobs[job]
+            self.engine.install(row, fit.network)
+            fitted = Fitted.in_training(fit, fit.network.eval(), self.step)
+            value = monitor.evaluator.evaluate(fitted, fit.run)[monitor.column]
+            if not isinstance(value, Sequence) and monitor.reached(float(value)):
+                yield row
+        self.engine.train(True)
+
+    def _end(self, rows: Sequence[int], losses: Sequence[float], reached: Set[int]) -> None:
         """Keep the results of fits that are done, and go on with the others."""
         for row in rows:
             job = self.open[row]
             if self.watch is not None:
                 best = self.watch.best.pop(job)
                 self.ended[job] = Result(best.step, best.loss, best.weights)
+            elif self.optimizer.monitor is not None:
+                self.ended[job] = Result(self.step, losses[row], self.engine.weights(row), row in reached)
             else:
                 self.ended[job] = Result(self.step, losses[row], None)
         kept = [row for row in range(len(self.open)) if row not in set(rows)]

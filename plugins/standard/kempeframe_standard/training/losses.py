@@ -64,6 +64,23 @@ def squared(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - wanted).square().sum(dim=1)
 
 
+def log_exponential(outputs: Tensor, targets: Tensor) -> Tensor:
+    """L, the log of the exponential loss."""
+    return _log_sum(outputs, targets)
+
+
+def log_logistic(outputs: Tensor, targets: Tensor) -> Tensor:
+    """log log(1 + exp(L)), which is L where exp(L) is below the type's resolution."""
+    sums = _log_sum(outputs, targets)
+    small = sums < -30
+    return torch.where(small, sums, functional.softplus(sums.masked_fill(small, 0.0)).log())
+
+
+LOG_LOSSES: dict[str, Loss] = {
+    "cross_entropy": log_logistic,
+    "logistic": log_logistic,
+    "exponential": log_exponential,
+}
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "logistic": logistic,

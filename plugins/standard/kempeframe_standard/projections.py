@@ -77,5 +77,5 @@ def _before(numbers: Tensor) -> Tensor:
 
 def relative(directions: Tensor) -> Tensor:
     """Each row over its largest absolute value, so that its squares neither vanish nor overflow; rows of 0 stay 0."""
-    largest: Tensor = torch.linalg.vector_norm(directions, ord=torch.inf, dim=1, keepdim=True)
+    largest = directions.abs().amax(dim=1, keepdim=True)  # vector_norm(ord=inf) takes ten times as long
     return directions / largest.clamp_min_(torch.finfo(directions.dtype).tiny)

@@ -33,7 +33,10 @@ CASES: dict[str, tuple[GradientOptimizer, dict[str, Any]]] = {
         dict(n=30, weights=True),
     ),
     "full": (Adamw(steps=25, learning_rate=0.01, batch_size="full", schedule="cosine"), dict(n=29)),
-    "log": (Sgd(steps=25, learning_rate=0.2, batch_size=7, loss="exponential", log_domain=True), dict(n=30, weights=True)),
+    "log": (
+        Sgd(steps=25, learning_rate=0.2, batch_size=7, loss="exponential", log_domain=True),
+        dict(n=30, weights=True),
+    ),
     "early": (Adam(steps=500, learning_rate=0.05, batch_size=7, early_stopping=EARLY), dict(n=30)),
     "bf16": (Adam(steps=10, learning_rate=0.01, mixed_precision="bf16"), dict(n=30, dtype="float32")),
 }

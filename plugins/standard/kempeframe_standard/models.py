@@ -49,7 +49,11 @@ class RandomFeatures(Model):
 class Mlp(Model):
     """A multilayer perceptron: W_L a(... a(W_1 x + b_1) ...) + b_L with `depth` hidden layers of one width.
 
-    Weights start as N(0, weight_scale^2 / fan-in), biases at 0. Inputs are flattened.
+    Layers start with weights N(0, weight_scale^2 / fan-in) and biases of 0, as functions, whatever the parametrisation:
+    that says what a learning rate does. "ntk" (Jacot et al., 2018): weights N(0, 1) with
+    weight_scale / sqrt(fan-in) in front. "mean_field" (Chizat and Bach, 2018): the same, and the last layer divided by
+    the root of the width once more, so that features move. Without biases, with ReLU, the network is positively
+    homogeneous in its parameters of degree depth + 1 (`homogeneity`). Inputs are flattened.
     """
 
     STACKABLE_WIDTH: ClassVar[int] = (
@@ -61,6 +65,7 @@ class Mlp(Model):
     activation: Literal["relu", "tanh", "gelu"] = field("relu", "a, after each hidden layer")
     bias: bool = field(True, "whether layers have one")
     weight_scale: float = field(2.0**0.5, "standard deviation of the weights, times sqrt(fan-in)", gt=0)
+    parametrisation: Literal["standard", "ntk", "mean_field"] = field("standard", "what stands in front of the weights")
     dropout: float = field(0.0, "share of the hidden units that a training step leaves out", ge=0, lt=1)
 
     @property
@@ -71,8 +76,12 @@ class Mlp(Model):
         from kempeframe_standard.networks import perceptron
 
         widths = [task.inputs, *[self.width] * self.depth, task.outputs]
-        weights = [
-            run.rng("model", "layer", layer).standard_normal((wide, fan_in)) * self.weight_scale / fan_in**0.5
-            for layer, (fan_in, wide) in enumerate(itertools.pairwise(widths))
-        ]
-        return perceptron(weights, self.activation, self.bias, self.dropout, task.dtype)
+        weights, scales = [], []
+        for layer, (fan_in, wide) in enumerate(itertools.pairwise(widths)):
+            drawn = run.rng("model", "layer", layer).standard_normal((wide, fan_in))
+            size = self.weight_scale / fan_in**0.5
+            weights.append(drawn * size if self.parametrisation == "standard" else drawn)
+            scales.append(1.0 if self.parametrisation == "standard" else size)
+        if self.parametrisation == "mean_field" and self.depth:
+            scales[-1] /= self.width**0.5
+        return perceptron(weights, scales, self, task.dtype)

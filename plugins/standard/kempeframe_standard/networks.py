@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,9 +12,14 @@ from torch import Tensor, nn
 
 from kempeframe.task import CannotGive, Moments, Split
 
+if TYPE_CHECKING:
+    from kempeframe_standard.models import Mlp
+
 
 class Readout(nn.Module):
     """f(x) = features(x) W, W of shape (features, outputs), from 0. Here the features are the inputs, flattened."""
+
+    homogeneity = 1  # degree in the parameters
 
     def __init__(self, features: int, outputs: int, dtype: torch.dtype):
         super().__init__()
@@ -68,21 +74,37 @@ class ReluFeatures(Readout):
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 
 
+class ScaledLinear(nn.Linear):
+    """x -> scale W x + b: the scale is no part of the weights, and so of their learning rate."""
+
+    scale: float = 1.0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.linear(inputs, self.weight * self.scale, self.bias)
+
+
 def perceptron(
-    weights: Sequence[np.ndarray], activation: str, bias: bool, dropout: float, dtype: torch.dtype
+    weights: Sequence[np.ndarray], scales: Sequence[float], settings: Mlp, dtype: torch.dtype
 ) -> nn.Sequential:
-    """Layers with these weights, (outputs, inputs) each, and biases of 0; the activation between them."""
+    """Layers with these weights, (outputs, inputs) each, scales in front of them, and biases of 0."""
     layers: list[nn.Module] = [nn.Flatten()]
-    for number, weight in enumerate(weights):
+    for number, (weight, scale) in enumerate(zip(weights, scales, strict=True)):
         if number:
-            layers += [ACTIVATIONS[activation](), *([nn.Dropout(dropout)] if dropout else [])]
-        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias, dtype=dtype)
+            layers.append(ACTIVATIONS[settings.activation]())
+            layers += [nn.Dropout(settings.dropout)] if settings.dropout else []
+        kind = nn.Linear if scale == 1 else ScaledLinear
+        layer = kind(weight.shape[1], weight.shape[0], bias=settings.bias, dtype=dtype)
+        if isinstance(layer, ScaledLinear):
+            layer.scale = scale
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(weight))
-            if bias:
+            if settings.bias:
                 layer.bias.zero_()
         layers.append(layer)
-    return nn.Sequential(*layers)
+    network = nn.Sequential(*layers)
+    if not settings.bias and (settings.activation == "relu" or settings.depth == 0):
+        network.homogeneity = len(weights)  # type: ignore[assignment]  # degree in the parameters
+    return network
 
 
 def centred_targets(targets: Tensor, classes: int | None) -> Tensor:

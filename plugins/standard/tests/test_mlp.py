@@ -99,3 +99,42 @@ def test_digits_are_learned_and_stored(session: Any) -> None:
         assert stored.packed is not None and fit_key(fit, seed) in session.store.fits
         assert torch.equal(stored.network(inputs), fitted.network(inputs))
     assert min(accuracies) > 0.93
+
+
+def test_parametrisations_start_as_one_function(run: Run, classification: Make) -> None:
+    task = classification()
+    networks = {
+        name: Mlp(width=25, depth=2, parametrisation=name).build(task, run)
+        for name in ("standard", "ntk", "mean_field")
+    }
+    inputs = task.train.examples().inputs
+    standard, ntk, mean_field = (networks[name](inputs) for name in networks)
+    torch.testing.assert_close(ntk, standard)
+    torch.testing.assert_close(mean_field, standard / 25**0.5)
+
+
+def test_the_ntk_parametrisation_divides_learning_rates_by_the_fan_in(run: Run, classification: Make) -> None:
+    """dL/dV = size dL/dW for W = size V: a step of V moves W by size^2 times the step of W."""
+    task = classification()
+    inputs = task.train.examples().inputs
+    gradients = []
+    for name in ("standard", "ntk"):
+        network = Mlp(width=25, depth=1, parametrisation=name, weight_scale=1.3).build(task, run)
+        network(inputs).square().sum().backward()
+        gradients.append([layer.weight.grad for layer in network if isinstance(layer, torch.nn.Linear)])
+    for fan_in, standard, ntk in zip((task.inputs, 25), *gradients, strict=True):
+        torch.testing.assert_close(ntk, standard * 1.3 / fan_in**0.5)
+
+
+@pytest.mark.parametrize("parametrisation", ["standard", "ntk", "mean_field"])
+def test_a_relu_network_without_biases_is_homogeneous(run: Run, classification: Make, parametrisation: str) -> None:
+    task = classification()
+    network = Mlp(width=9, depth=2, bias=False, parametrisation=parametrisation).build(task, run)
+    inputs = task.train.examples().inputs
+    before = network(inputs)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.7)
+    torch.testing.assert_close(network(inputs), before * 1.7**network.homogeneity)
+    assert not hasattr(Mlp(width=9, bias=True).build(task, run), "homogeneity")
+    assert not hasattr(Mlp(width=9, bias=False, activation="tanh").build(task, run), "homogeneity")

@@ -65,26 +65,26 @@ def trained() -> tuple[nn.Module, Tensor, Tensor]:
     return model.eval(), x[-TESTED:].contiguous(), y[-TESTED:].contiguous()
 
 
-def ours(model: nn.Module, session: Session, norm: str, epsilon: float, **more: Any) -> Attacked:
+def ours(model: nn.Module, session: Session, norm: Any, epsilon: float, **more: Any) -> Attacked:
     """Our PGD, bound to the box [0, 1]."""
     task = Task({}, (1, 8, 8), (10,), classes=10, bounds=(0.0, 1.0))
     attack = Pgd(norm=norm, epsilon=epsilon, steps=STEPS, **more).bind(task, Run(0, session))
     return lambda x, y, seed: attack.perturb(model, Batch(x, y), Run(seed, session))
 
 
-def of_torchattacks(model: nn.Module, norm: str, epsilon: float) -> Attacked:
+def of_torchattacks(model: nn.Module, norm: str, epsilon: float, random_start: bool = True) -> Attacked:
     """PGD or PGDL2."""
     size = 2.5 * epsilon / STEPS
     kind = {"l_inf": torchattacks.PGD, "l_2": torchattacks.PGDL2}[norm]
-    attack = kind(model, eps=epsilon, alpha=size, steps=STEPS, random_start=True)
+    attack = kind(model, eps=epsilon, alpha=size, steps=STEPS, random_start=random_start)
     return lambda x, y, seed: attack(x, y)
 
 
-def of_foolbox(model: nn.Module, norm: str, epsilon: float) -> Attacked:
+def of_foolbox(model: nn.Module, norm: str, epsilon: float, random_start: bool = True) -> Attacked:
     """LinfPGD, L2PGD, or for l_1 its sparse descent."""
     size, attacks = 2.5 * epsilon / STEPS, foolbox.attacks
     kind = {"l_inf": attacks.LinfPGD, "l_2": attacks.L2PGD, "l_1": attacks.SparseL1DescentAttack}[norm]
-    attack = kind(abs_stepsize=size, steps=STEPS, random_start=True)
+    attack = kind(abs_stepsize=size, steps=STEPS, random_start=random_start)
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1))
     return lambda x, y, seed: attack(wrapped, x, y, epsilons=epsilon)[1]
 
@@ -128,7 +128,14 @@ def main() -> None:
                 attacks["ours, last point"] = ours(model, session, norm, epsilon, keep_best=False, early_stop=False)
                 attacks["ours, best point"] = ours(model, session, norm, epsilon, early_stop=False)
                 attacks["ours, best, early stopping"] = ours(model, session, norm, epsilon)
-                print(f"{norm}, epsilon {epsilon:g}")
+                print(f"{norm}, epsilon {epsilon:g}; from the clean input, last point: ", end="")
+                same = {"foolbox": of_foolbox(model, norm, epsilon, False)}
+                if norm != "l_1":
+                    same["torchattacks"] = of_torchattacks(model, norm, epsilon, False)
+                parts = {"random_start": False, "keep_best": False, "early_stop": False}
+                same["ours"] = ours(model, session, norm, epsilon, **parts)
+                found = [f"{name} {accuracy(model, attack(x, y, 0), y):.4f}" for name, attack in same.items()]
+                print(", ".join(found))
                 in_turns(model, x, y, attacks, reference=next(iter(attacks)))
 
 

@@ -30,15 +30,18 @@ def ascend(network: nn.Module, batch: Batch, region: Region, aim: Aim, start: Te
     """Climb from the points `start` (n, d).
 
     With `keep_best` each example gets the best point that it was at, broken ones first, then by the aim's objective;
-    with `early_stop` the first at which it was done. Zero gradients, and none at all, leave a point where it is.
+    the last point is looked at only where none before it was done, or in training. With `early_stop` each gets the
+    first point at which it was done. Zero gradients, and none at all, leave a point where it is.
     """
+    climb = _Climb(network, batch, region, aim, start, course)
     with evaluating(network), torch.no_grad():
-        return _Climb(network, batch, region, aim, start, course).run()
+        return climb.run()
 
 
 class _Climb:
     def __init__(self, network: nn.Module, batch: Batch, region: Region, aim: Aim, start: Tensor, course: Course):
         self.network, self.aim, self.course = network, aim, course
+        self.training = network.training
         self.batch, self.region, self.points = batch, region, start.clone(memory_format=torch.contiguous_format)
         self.found = Found(self.points, Standing.unknown(len(start), start))
         self.rows: Tensor | None = None  # of all examples, those that are still climbing; None: all
@@ -80,12 +83,21 @@ class _Climb:
 
     def _note_last(self) -> None:
         if self.course.keep_best:
-            outputs = self.network(self._inputs().to(self.batch.inputs.dtype))
-            self._note(Standing.of(self.aim, outputs, self.batch))
+            self._look_at_the_last()
         elif self.course.early_stop:
             self._note(self.found.standing)
         else:
             self.found.points = self.points
+
+    def _look_at_the_last(self) -> None:
+        """Saves a pass over examples that are done; training wants their largest loss too."""
+        broken = self.found.standing.broken
+        rows = (broken <= (DONE if self.training else DONE - 1)).nonzero()[:, 0]
+        if len(rows):
+            outputs = self.network(self._inputs()[rows].to(self.batch.inputs.dtype))
+            best = self.found.take(rows)
+            best.improve(self.points[rows], Standing.of(self.aim, outputs, take(self.batch, rows)), frozen=False)
+            self.found.put(rows, best)
 
     def _drop_done(self, gradients: Tensor) -> Tensor:
         done = self.found.standing.broken == DONE

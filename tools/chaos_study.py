@@ -31,14 +31,14 @@ optimizer = { use = "chaos_plugin.pull", seconds = 0.1 }
 [sweep.setting]
 failing = { optimizer.failing_seed = 1 }
 """
-SETTINGS = {  # name -> how many of each for a study of size 1, what differs
+SETTINGS = {  # name -> how many for a study of size 1, what differs; those that can go on from a checkpoint first
+    "long": (1, 'optimizer = { use = "chaos_plugin.long" }'),
+    "trajectory": (1, 'optimizer = { use = "chaos_plugin.long", every = 8 }'),
     "quick": (12, ""),
     "slow": (2, "optimizer.seconds = 0.1"),
     "stacked": (5, 'optimizer = { use = "chaos_plugin.stacked" }'),
     "joined": (3, 'optimizer = { use = "chaos_plugin.joined", seconds = 0.1 }'),
     "nested": (3, 'data.teacher = "second"'),
-    "long": (1, 'optimizer = { use = "chaos_plugin.long" }'),
-    "trajectory": (1, 'optimizer = { use = "chaos_plugin.long", every = 8 }'),
     "large": (1, "model.size = 300000"),
 }
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 PATIENCE = 0.7  # seconds that the main thread has to react before the process is ended
+ACTION_SECONDS = 5.0  # that each thing before a hard exit may take: a busy disk must not hold it up
 
 
 class Interrupted(BaseException):
@@ -22,6 +23,18 @@ _at_exit: list[Callable[[], None]] = []
 def before_hard_exit(action: Callable[[], None]) -> None:
     """Something that must happen even when the process is ended from outside the main thread."""
     _at_exit.append(action)
+
+
+def _within(seconds: float, action: Callable[[], None]) -> None:
+    """Do something for so long at most."""
+
+    def act() -> None:
+        with contextlib.suppress(Exception):
+            action()
+
+    acting = threading.Thread(target=act, daemon=True)
+    acting.start()
+    acting.join(seconds)
 
 
 @contextlib.contextmanager
@@ -46,8 +59,7 @@ def stop_on_interrupt() -> Iterator[None]:
                 return
             if data[0] == signal.SIGINT and not left.wait(PATIENCE):
                 for action in _at_exit:
-                    with contextlib.suppress(Exception):
-                        action()
+                    _within(ACTION_SECONDS, action)
                 print("\nstopped. What was finished is stored; the same command goes on from there.", file=sys.stderr)
                 sys.stderr.flush()
                 os._exit(130)

@@ -237,7 +237,7 @@ def test_only_one_process_submits_from_a_folder(jobs: Jobs) -> None:
     finally:
         first.send_signal(signal.SIGINT)
         first.wait()
-    assert "KeyboardInterrupt" in (jobs.folder / "parent.log").read_text()
+    assert first.returncode != 0
 
 
 def test_an_interrupt_cancels_the_jobs(jobs: Jobs) -> None:

@@ -213,7 +213,7 @@ class Long(Optimizer):
     """Many steps with noise of their own; keeps its state on the way."""
 
     steps: int = field(40, "how many", ge=1)
-    pause: float = field(0.02, "seconds for each", ge=0)
+    pause: float = field(0.01, "seconds for each", ge=0)
     keep: int = field(5, "keep the state after so many steps", ge=1)
     every: int = field(0, "yield a snapshot after so many steps; 0 for the last one alone", ge=0)
 

@@ -323,12 +323,13 @@ class Chaos:
         shutil.rmtree(self.folder / "out", ignore_errors=True)
         with small_disk(self.store):
             command = self.start("run", "spec.toml", "--jobs", "2", "--out", "out", allowed=(4,))
-            filler, written = self.store / "filler", 0
-            begin = time.monotonic() + self.random.uniform(0.3, 0.7) * self.seconds
+            filler, begin = self.store / "filler", float("inf")
             with filler.open("wb", buffering=0) as file:
                 while command.process.poll() is None and time.monotonic() < command.started + PATIENCE:
+                    if begin == float("inf") and any(self.store.glob("results/*.seg")):  # it has begun to compute
+                        begin = time.monotonic() + self.random.uniform(0, 0.1) * self.seconds
                     with contextlib.suppress(OSError):
-                        written += file.write(bytes(1 << 16)) if time.monotonic() > begin else 0
+                        file.write(bytes(1 << 16) if time.monotonic() > begin else b"")
                     time.sleep(0.001)
             self.end(command)
             self.tally.full += 1

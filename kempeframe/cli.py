@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        print(f"{error.filename or 'a file'} can't be written: {error.strerror}", file=sys.stderr)
+        print(f"{error.filename or 'the run directory'} can't be written: {error.strerror}", file=sys.stderr)
         return 4
 
 

@@ -21,7 +21,7 @@ from kempeframe.predicted import predicted_table
 from kempeframe.series import NotDrawable, series_of
 from kempeframe.spec import Spec
 from kempeframe.status import as_data, write_json
-from kempeframe.store import Store
+from kempeframe.store import NEEDS, Store
 from kempeframe.study import Study
 
 DRAWING = 4  # raised when figures or event files come to look different
@@ -42,7 +42,7 @@ class RunDirectory:
         """Write the spec, for those who look before the end, and tell the store what this run needs of it."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.needed = set(plan.keys())
-        store.register(self.path, self.needed)
+        store.register(self.path, self.needed | _keys_needed_before(self.path))  # results at snapshots among them
         self._write_spec(spec)
 
     def write(self, study: Study) -> list[str]:
@@ -54,7 +54,8 @@ class RunDirectory:
         rows = digest_of(_plain_columns(study))
         self.manifest_path.unlink(missing_ok=True)  # until all is written: what was left halfway is written anew
         written = []
-        if self._changed("table", rows):
+        history = digest_of({name: [_plain(v) for v in values] for name, values in study.history.columns.items()})
+        if self._changed("table", join(rows, history)):
             study.rows.write_csv(self.path / "table.csv")
             study.rows.write_parquet(self.path / "table.parquet")
             study.history.write_parquet(self.path / "history.parquet")
@@ -129,6 +130,15 @@ def _plain_columns(study: Study) -> Mapping[str, Any]:
 
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _keys_needed_before(path: Path) -> set[str]:
+    """What an earlier run in this directory needed."""
+    try:
+        raw = (path / NEEDS).read_bytes()
+    except OSError:
+        return set()
+    return {raw[at : at + 16].hex() for at in range(0, len(raw), 16)}
 
 
 def _read_manifest(path: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kempeframe.problems import Problem, SpecError
+from kempeframe.processes import unique_name
 from kempeframe.study import Failure, Progress
 
 SECONDS = 1.0  # between two writes of a file
@@ -97,9 +99,14 @@ def as_data(failure: Failure) -> dict[str, Any]:
 def write_json(path: Path, value: Any) -> None:
     """Write a file so that a reader sees the old one or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(value, indent=1, default=str), encoding="utf-8")
-    part.replace(path)
+    part = path.with_suffix(f".{unique_name()}.part")
+    try:
+        part.write_text(json.dumps(value, indent=1, default=str), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def status_command(folder: Path) -> int:

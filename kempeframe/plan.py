@@ -65,6 +65,8 @@ class Plan:
             parts = [(name, e, _key_parts(configuration, e)) for name, e in configuration.evaluators]
             looks = [e for _, e in configuration.evaluators if e.needs == "network"]
             inner = [fit for evaluator in looks for fit in held(evaluator)]
+            if any(evaluator.uses_attack for evaluator in looks):
+                inner += held(configuration.attack)
             nests = bool(inner or (configuration.fit and held(configuration.fit)))
             for seed in spec.seeds:
                 trial = Trial(configuration, seed)

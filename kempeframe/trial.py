@@ -158,7 +158,7 @@ class Fitted:
 
         with self.run.global_seed("model"):
             network = self.model.build(self.task, self.run)
-        return self.optimizer.restore(network, load(self.packed))
+        return self.optimizer.restore(network, load(self.packed)).eval()  # as an optimizer leaves it
 
 
 def fit_key(fit: Fit, trial_seed: int) -> str:

@@ -280,3 +280,39 @@ use = "standard.test_error"
     whole = run_study(load_spec(spec, seeds=5), Store(tmp_path / "two"))
     assert grown.history.columns == whole.history.columns
     assert column(grown, "test_error") == column(whole, "test_error")
+
+
+def test_a_stored_network_comes_back_in_evaluation_mode(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text("""
+data = { use = "standard.digits", n_train = 64, n_test = 100 }
+model = { use = "standard.mlp", width = 16, dropout = 0.5 }
+optimizer = { use = "standard.sgd", steps = 3 }
+[[evaluator]]
+use = "standard.test_error"
+""")
+    fresh = run_study(load_spec(spec), Store(tmp_path / "store"))
+    later = load_spec(spec, ['evaluator.test_error.use="standard.test_loss"'])
+    again = run_study(later, Store(tmp_path / "store"))
+    assert again.computed == 0
+    assert not again.fitted(0).network.training
+    assert not fresh.fitted(0).network.training
+
+
+def test_a_fit_in_the_trials_attack_is_computed_before(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text("""
+data = { use = "standard.digits", n_train = 64, n_test = 50 }
+model = { use = "standard.mlp", width = 8 }
+optimizer = { use = "standard.sgd", steps = 5 }
+attack = { use = "standard.transfer", fit = "other", attack = { use = "standard.fgsm", epsilon = 0.2 } }
+[fit.other]
+data = { use = "standard.digits", n_train = 64, n_test = 50 }
+model = { use = "standard.mlp", width = 9 }
+optimizer = { use = "standard.sgd", steps = 5 }
+[[evaluator]]
+use = "standard.robust_accuracy"
+""")
+    done = run_study(load_spec(spec), Store(tmp_path / "store"))
+    assert column(done, "status") == ["done"]
+    assert done.computed == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -86,13 +87,17 @@ class RobustAccuracy(_UnderAttack):
             "epsilon": "radii of the attack (a list: the x axis of a figure)",
             "robust_accuracy_curve": "share of examples classified correctly under attack at each radius (a list)",
         }
-        return {"robust_accuracy": "share of examples classified correctly under attack"} | (
-            curve if self.epsilons else {}
-        )
+        return {
+            "robust_accuracy": "share of examples classified correctly under attack",
+            "attack_size": "radius of the attack, also where it depends on the drawn data; nan for one without",
+            **(curve if self.epsilons else {}),
+        }
 
     def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
         attack = self._attack(fitted)
+        size = attack.bind(fitted.task, run).size
         found: dict[str, Measured] = {"robust_accuracy": self._accuracy(fitted, run, attack)}
+        found["attack_size"] = math.nan if size is None else size
         if self.epsilons:
             sized = [_sized(attack, epsilon) if epsilon else None for epsilon in self.epsilons]
             found["epsilon"] = list(self.epsilons)

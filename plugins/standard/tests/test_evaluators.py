@@ -110,6 +110,7 @@ def test_robust_accuracy_is_the_share_of_larger_margins(run: Run) -> None:
     made = RobustAccuracy(attack=Pgd(epsilon=0.2, steps=5), epsilons=(0.0, 0.1, 0.3))
     found = made.evaluate(one, run)
     assert found["robust_accuracy"] == pytest.approx(2 / 5)
+    assert found["attack_size"] == 0.2
     assert found["robust_accuracy_curve"] == pytest.approx([4 / 5, 3 / 5, 1 / 5])
     assert set(found) == set(made.columns())
     assert not made.uses_attack

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,14 @@ settings.register_profile("slow", settings.get_profile("fast"), max_examples=500
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 EXAMPLE = Path(__file__).parent / "example_plugin.py"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> Iterator[None]:
+    """Ctrl-C reaches child processes also where the tests run in the background: a shell lets those ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True, scope="session")

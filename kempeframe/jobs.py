@@ -240,6 +240,8 @@ class _Execution:
             return
         changed = False
         for job in list(self.live):
+            if job not in self.live:  # all were given up because of the one before
+                break
             changed |= job.record.becomes(*states[job.record.job_id])
             if job.record.live:
                 self._hurry(job)

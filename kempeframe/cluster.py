@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kempeframe.jobs import JobExecutor
 from kempeframe.pool import fail_unit
@@ -17,16 +15,9 @@ from kempeframe.workers import request_of, unit_as_data
 class Cluster:
     """An executor on top of submitit. Nothing is loaded where jobs are submitted; the store is all that they share."""
 
-    def __init__(
-        self,
-        folder: Path,
-        cluster: Literal["slurm", "local"],
-        trials_per_job: int,
-        max_jobs: int,
-        parameters: Mapping[str, str],
-    ):
-        self.processes = max_jobs
-        self.jobs = JobExecutor(folder, cluster, trials_per_job, max_jobs, parameters)
+    def __init__(self, jobs: JobExecutor):
+        self.jobs = jobs
+        self.processes = jobs.max_jobs
 
     def execute(self, queue: Queue, work: Work) -> None:
         request = request_of(work.spec, work.plan, work.session.store.root, work.options)

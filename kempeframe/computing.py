@@ -285,14 +285,7 @@ def _for_theory(cell: Cell, session: Session) -> Fitted:
     if cell.evaluator.needs == "task":
         fit = configuration.fit
         run = session.run_of(fit, cell.trial.seed) if fit else session.run_of_seed(cell.trial.seed)
-    assert configuration.data is not None
-    return Fitted(
-        data=configuration.data,
-        model=configuration.model,
-        optimizer=configuration.optimizer,
-        attack=configuration.attack,
-        run=run,
-    )
+    return Fitted.unfitted(configuration, run)
 
 
 def label(trial: Trial) -> str:

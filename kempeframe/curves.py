@@ -109,7 +109,7 @@ def _evaluate(study: Study, evaluator: Evaluator, asked: list[Configuration]) ->
         if payload is not None:
             found[key] = json.loads(payload)
     missing = [i for i, key in enumerate(keys) if key not in found]
-    fits = [_components(asked[i]) for i in missing]
+    fits = [Fitted.unfitted(asked[i]) for i in missing]
     try:
         results = evaluator.evaluate_many(fits, [session.run_of_components()] * len(fits)) if fits else []
         for i, metrics in zip(missing, results, strict=True):
@@ -118,16 +118,6 @@ def _evaluate(study: Study, evaluator: Evaluator, asked: list[Configuration]) ->
     except Exception:
         return None
     return [found[key] for key in keys]
-
-
-def _components(configuration: Configuration) -> Fitted:
-    assert configuration.data is not None
-    return Fitted(
-        data=configuration.data,
-        model=configuration.model,
-        optimizer=configuration.optimizer,
-        attack=configuration.attack,
-    )
 
 
 def _key(evaluator: Evaluator, configuration: Configuration) -> str:

@@ -36,11 +36,13 @@ def executor_of(arguments: argparse.Namespace, out: Path) -> tuple[Executor, str
         return ranks.Ranks(), f"{processes} processes under Accelerate"
     if arguments.executor is not None:
         from kempeframe.cluster import Cluster
+        from kempeframe.jobs import JobExecutor
 
         parameters = dict(text.split("=", 1) for text in arguments.slurm)
         where = "Slurm" if arguments.executor == "slurm" else "submitit's local jobs"
-        jobs = Cluster(out / "jobs", arguments.executor, arguments.trials_per_job, arguments.max_jobs, parameters)
-        return jobs, f"{where}, {arguments.trials_per_job} trials a job, at most {arguments.max_jobs} jobs at once"
+        jobs = JobExecutor(out / "jobs", arguments.executor, arguments.trials_per_job, arguments.max_jobs, parameters)
+        packing = f"{arguments.trials_per_job} trials a job, at most {arguments.max_jobs} jobs at once"
+        return Cluster(jobs), f"{where}, {packing}"
     devices = _devices(arguments.device)
     jobs_wanted = arguments.jobs or (devices if arguments.device == "cuda" else cores())
     if jobs_wanted == 1:

@@ -70,7 +70,7 @@ class RunDirectory:
         pictures = []
         drawn = False
         for figure in study.spec.figures:
-            drawn |= self._figure(study, figure, rows)
+            drawn |= self._figure(study, figure, join(rows, history) if figure.rows == "history" else rows)
             picture = self.path / "figures" / f"{figure.name}.png"
             if picture.exists():
                 pictures.append(picture)
@@ -88,8 +88,6 @@ class RunDirectory:
         return written
 
     def _figure(self, study: Study, figure: Figure, rows: str) -> bool:
-        if figure.rows == "history":
-            rows = join(rows, digest_of({name: str(values) for name, values in study.history.columns.items()}))
         digest = join(DRAWING, rows, digest_of(figure), curve_digest(study, figure))
         files = [self.path / "figures" / f"{figure.name}.{ending}" for ending in ("png", "pdf")]
         if not self._changed(f"figure {figure.name}", digest) and all(file.exists() for file in files):

@@ -21,6 +21,7 @@ from kempeframe.store import Store
 if TYPE_CHECKING:
     from torch import nn
 
+    from kempeframe.sweep import Configuration
     from kempeframe.task import Snapshot, Task
 
 
@@ -120,6 +121,18 @@ class Fitted:
             step=snapshot.step,
             certificate=snapshot.certificate,
             given_network=snapshot.network,
+        )
+
+    @classmethod
+    def unfitted(cls, configuration: Configuration, run: Run | None = None) -> Fitted:
+        """The components alone, for theory; with a run also the drawn task."""
+        assert configuration.data is not None
+        return cls(
+            data=configuration.data,
+            model=configuration.model,
+            optimizer=configuration.optimizer,
+            attack=configuration.attack,
+            run=run,
         )
 
     @classmethod

@@ -84,6 +84,7 @@ def test_a_network_is_trained_by_two_processes_as_by_one(tmp_path: Path, launche
     for name in one[0]:
         for left, right in zip(two, one, strict=True):
             if name.rpartition(".")[2] in ("accuracy", "test_error", "training_loss"):
-                assert float(left[name]) == pytest.approx(float(right[name]), rel=1e-4, abs=2e-3)
+                slack = 2e-3 if name.endswith("accuracy") else 0.0  # one test image of 500
+                assert float(left[name]) == pytest.approx(float(right[name]), rel=1e-5, abs=slack)
             else:
                 assert left[name] == right[name]

@@ -22,15 +22,12 @@ class TestError(Evaluator):
         return {"test_error": "mean squared error on the test split, summed over outputs"}
 
     def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
-        import torch
-
+        from kempeframe_standard.evaluation import outputs_and_targets
         from kempeframe_standard.networks import centred_targets
 
-        batch = fitted.task.test.examples()
-        with torch.no_grad():
-            outputs = fitted.network(batch.inputs.to(run.device)).double()
-        assert batch.targets is not None
-        targets = centred_targets(batch.targets, fitted.task.classes).to(outputs)
+        outputs, targets = outputs_and_targets(fitted, run, "test")
+        outputs = outputs.double()
+        targets = centred_targets(targets, fitted.task.classes).to(outputs)
         return {"test_error": float((outputs - targets).square().sum(dim=1).mean())}
 
 

@@ -44,7 +44,8 @@ class _UnderAttack(Evaluator):
         """Share of the examples that are classified correctly under the attack."""
         import torch
 
-        from kempeframe_standard.evaluation import pieces, two_scores
+        from kempeframe_standard.evaluation import pieces
+        from kempeframe_standard.training.losses import correct
 
         if fitted.task.classes is None:
             raise TypeError("accuracy is for classification; this task has no classes")
@@ -52,10 +53,9 @@ class _UnderAttack(Evaluator):
         right = total = 0
         for batch in pieces(fitted, run, self.split, self.examples):
             inputs = bound.perturb(fitted.network, batch, run) if bound else batch.inputs
-            with torch.no_grad():
-                guesses = two_scores(fitted.network(inputs)).argmax(dim=1)
             assert batch.targets is not None
-            right += int((guesses == batch.targets).sum())
+            with torch.no_grad():
+                right += int(correct(fitted.network(inputs), batch.targets).sum())
             total += len(inputs)
         return right / total
 

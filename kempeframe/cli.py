@@ -296,12 +296,13 @@ def _load(arguments: argparse.Namespace) -> Any:
 
 def _run(arguments: argparse.Namespace) -> int:
     from kempeframe.interrupt import Interrupted, stop_on_interrupt
-    from kempeframe.ranks import launch, leave_exit_code
+    from kempeframe.ranks import check_time_limit, launch, leave_exit_code
     from kempeframe.running import run_command
 
     try:
         with stop_on_interrupt():
             spec = _load(arguments)
+            check_time_limit(arguments)
             if arguments.processes is None or "RANK" in os.environ:
                 return leave_exit_code(run_command(spec, arguments))
             return launch(arguments.argv, arguments.processes, arguments.device == "cpu")

@@ -28,12 +28,10 @@ class Cluster:
                 continue
 
             def on_event(index: int, event: list[Any], units: list[Any] = units) -> None:
+                if work.collector.hear(event, index):
+                    return
                 name, *arguments = event
-                if name in ("result", "failed", "advance"):
-                    getattr(work.collector, name)(*arguments)
-                elif name in ("current", "report"):
-                    getattr(work.collector, name)(*arguments, index)
-                elif name == "unit":
+                if name == "unit":
                     work.collector.current("", -1, index)
                     queue.done(units[index])
                 elif name == "lost":

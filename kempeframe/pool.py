@@ -125,23 +125,20 @@ class _Running:
         except (EOFError, OSError):
             self._died(worker)
             return
-        for name, *arguments in events:
-            self._event(worker, name, arguments)
+        for event in events:
+            if not self.work.collector.hear(event, worker.number):
+                self._event(worker, *event)
 
-    def _event(self, worker: Worker, name: str, arguments: list[Any]) -> None:
-        collector = self.work.collector
-        if name in ("result", "failed", "advance"):
-            getattr(collector, name)(*arguments)
-        elif name in ("current", "report"):
-            getattr(collector, name)(*arguments, worker.number)
-        elif name == "ready":
+    def _event(self, worker: Worker, name: str, *arguments: Any) -> None:
+        """What a worker says of itself."""
+        if name == "ready":
             worker.ready, self.early_deaths = True, 0
         elif name in ("done", "held"):
             assert worker.unit is not None
             (self.queue.done if name == "done" else self.queue.later)(worker.unit)
             worker.unit = None
             if not self.queue.ready:
-                collector.current("", -1, worker.number)
+                self.work.collector.current("", -1, worker.number)
         elif name == "fatal":
             kind, text = arguments
             raise StoreError(text) if kind == "StoreError" else WorkerError(f"a worker stopped: {kind}: {text}")

@@ -7,6 +7,7 @@ optimizer do must not depend on the rank, so that an error is raised by all of t
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import socket
@@ -23,6 +24,7 @@ from kempeframe.computing import Computer, Held, Options
 from kempeframe.limits import limited_threads
 from kempeframe.plan import Plan, Unit
 from kempeframe.pool import fail_unit
+from kempeframe.problems import Problem, SpecError
 from kempeframe.queues import Queue
 from kempeframe.store import Store
 from kempeframe.study import Work
@@ -37,6 +39,17 @@ EXIT_CODE = "KEMPEFRAME_EXIT_CODE"  # names the file that takes rank 0's exit co
 def world() -> tuple[int, int]:
     """This process's rank and the number of processes, as a launcher has set them; (0, 1) without one."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_time_limit(arguments: argparse.Namespace) -> None:
+    """Refuse a time limit with several processes: one would stop while the others wait for it.
+
+    Raises:
+        SpecError: there are both.
+    """
+    if arguments.time_limit is not None and max(arguments.processes or 1, world()[1]) > 1:
+        message = "can't be used where several processes train one network: one would stop while the others wait for it"
+        raise SpecError("command line", [Problem("--time-limit", "", message)])
 
 
 def join_world(device: str) -> str:
@@ -128,12 +141,11 @@ class Ranks:
             chunk = list(units[start : start + size])
             _broadcast(["share", chunk])
             finished = set()
-            for events in _share(chunk, work.plan, work.session, work.options):
-                for name, *arguments in events:
-                    if name in ("result", "failed", "advance"):
-                        getattr(work.collector, name)(*arguments)
-                    elif name == "unit":
-                        finished.add(arguments[0])
+            for rank, events in enumerate(_share(chunk, work.plan, work.session, work.options)):
+                for event in events:
+                    if not work.collector.hear(event, rank):  # then it says that a unit is done
+                        finished.add(event[1])
+                work.collector.current("", -1, rank)
             for index, unit in enumerate(chunk):
                 if index in finished:
                     queue.done(unit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -173,6 +173,17 @@ class Collector(Listener):
         self.failed_fits: dict[str, str] = {}
         self.computed: set[str] = set()
         self.advanced: set[int] = set()
+
+    def hear(self, event: Sequence[Any], worker: int = 0) -> bool:
+        """What a listener in another process was told; False where that is no listener's event."""
+        name, *arguments = event
+        if name in ("result", "failed", "advance"):
+            getattr(self, name)(*arguments)
+        elif name in ("current", "report"):
+            getattr(self, name)(*arguments, worker)
+        else:
+            return False
+        return True
 
     def result(self, key: str, metrics: dict[str, Any]) -> None:
         self.results[key] = metrics

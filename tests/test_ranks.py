@@ -88,3 +88,10 @@ def test_a_network_is_trained_by_two_processes_as_by_one(tmp_path: Path, launche
                 assert float(left[name]) == pytest.approx(float(right[name]), rel=1e-5, abs=slack)
             else:
                 assert left[name] == right[name]
+
+
+def test_a_time_limit_is_refused_where_processes_wait_for_each_other(tmp_path: Path) -> None:
+    spec = tmp_path / "trained.toml"
+    spec.write_text(TRAINED)
+    assert run(tmp_path, spec, "--processes", "2", "--time-limit", "5") == 2
+    assert not (tmp_path / "out").exists()

@@ -31,7 +31,7 @@ test-slow: install-test
 
 lint: install-test
 	$(BIN)/ruff check .
-	$(BIN)/mypy kempeframe plugins/standard/kempeframe_standard plugins/strong_collapse/kempeframe_strong_collapse
+	$(BIN)/mypy kempeframe $(wildcard plugins/*/kempeframe_*)
 
 benchmark: install-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'

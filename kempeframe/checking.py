@@ -33,7 +33,7 @@ def evaluator_columns(configurations: Iterable[Configuration]) -> dict[str, tupl
     measured: dict[str, set[str]] = {}
     predicted: dict[str, set[str]] = {}
     for name, evaluator in _distinct(configurations):
-        givers = predicted if evaluator.needs in ("components", "task") else measured
+        givers = predicted if evaluator.is_theory else measured
         for metric in _declared(name, evaluator):
             full[f"{name}.{metric}"] = (name, metric)
             givers.setdefault(metric, set()).add(name)
@@ -84,7 +84,7 @@ def check_evaluators(source: Source, configurations: Sequence[Configuration]) ->
     places = {name: index for index, name in reversed(list(enumerate(names)))}
     lacking = {k for c in configurations if c.fit is None for k in ("model", "optimizer") if getattr(c, k) is None}
     for name, evaluator in _distinct(c for c in configurations if c.fit is None):
-        if evaluator.needs == "network" and lacking:
+        if not evaluator.is_theory and lacking:
             missing = " and ".join(f"[{k}]" for k in sorted(lacking))
             source.problem(("evaluator", places.get(name, 0)), f"{name} measures a network: the spec lacks {missing}")
     _check_attacks(source, [c for c in configurations if c.attack is None], places)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kempeframe.trial import Fitted
 
 C = TypeVar("C", bound=type)
-Needs = Literal["components", "task", "network"]
+Needs = Literal["components", "task", "network", "trajectory"]
 Measured = float | Sequence[float]
 
 
@@ -229,7 +229,8 @@ class Evaluator(Component):
     """Measures a fitted network, or solves a paper's equations for its components (then it is theory).
 
     `needs` says what it looks at: "components" (theory: neither network nor seed), "task" (theory on the drawn data),
-    or "network".
+    "network", or "trajectory": it holds another evaluator, `measured`, and reduces what that one found at all snapshots
+    of the fit (`fitted.history`) to numbers.
     """
 
     kind: ClassVar[str] = "evaluator"
@@ -240,6 +241,16 @@ class Evaluator(Component):
     def needs_attack(self) -> bool:
         """Whether it can't do without the trial's attack."""
         return False
+
+    @property
+    def is_theory(self) -> bool:
+        """Whether it looks at no network."""
+        return self.needs in ("components", "task")
+
+    @property
+    def measured(self) -> Evaluator:
+        """What is evaluated at each snapshot: itself, or the evaluator that one of a trajectory holds."""
+        return self
 
     def columns(self) -> Mapping[str, str]:
         """What `evaluate` returns: metric -> one line of documentation; known before anything runs."""

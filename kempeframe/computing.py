@@ -174,19 +174,35 @@ class Computer:
         cells = self.plan.cells_of.get(key, [])
         for step in snapshots:  # those from before an interruption are told as well
             for cell in cells:
-                self._known(step_key(cell.key, step))
+                self._known(step_key(cell.measured, step))
         for cell in cells:
             if computed or self._known(cell.key) is None:
                 noted = self._known(step_key(cell.key, fitted.step)) if snapshots else None
                 if noted is not None:
                     self._keep(cell.key, noted)
-                else:
-                    self._evaluate([cell], [attrs.evolve(fitted, attack=cell.trial.configuration.attack)])
+                    continue
+                seen = attrs.evolve(fitted, attack=cell.trial.configuration.attack)
+                if cell.evaluator.needs == "trajectory":
+                    seen.history = self._trajectory(cell, seen, snapshots)
+                self._evaluate([cell], [seen])
         self.listener.advance(self.plan.rows_of(key), [key] if computed else [])
+
+    def _trajectory(self, cell: Cell, fitted: Fitted, snapshots: Sequence[int]) -> list[tuple[int, Mapping[str, Any]]]:
+        """What was measured at each snapshot; at the last one alone where the fit has no others."""
+        if not snapshots:
+            last = attrs.evolve(cell, evaluator=cell.evaluator.measured, key=step_key(cell.measured, fitted.step))
+            self._evaluate([last], [fitted])
+        steps = snapshots or [fitted.step]
+        found = [(step, self._known(step_key(cell.measured, step))) for step in steps]
+        return [(step, metrics) for step, metrics in found if metrics is not None and NOT_COVERED not in metrics]
 
     def _note(self, key: str, fitted: Fitted) -> list[str]:
         """Evaluate a snapshot as it comes: the optimizer goes on to change its network. The keys of the results."""
-        noted = [attrs.evolve(c, key=step_key(c.key, fitted.step)) for c in self.plan.cells_of.get(key, [])]
+        cells = {cell.measured: cell for cell in self.plan.cells_of.get(key, [])}  # what several reduce, once
+        noted = [
+            attrs.evolve(cell, evaluator=cell.evaluator.measured, key=step_key(measured, fitted.step))
+            for measured, cell in cells.items()
+        ]
         for at in noted:
             own = attrs.evolve(fitted, attack=at.trial.configuration.attack)
             self._evaluate([at], [own], limited=False)
@@ -194,8 +210,9 @@ class Computer:
 
     def _history(self, key: str, snapshots: list[int]) -> dict[str, list[Any]]:
         """For a certificate: the snapshots, and which results there are at all of them."""
-        steps = {c.key: [step_key(c.key, step) for step in snapshots] for c in self.plan.cells_of.get(key, [])}
-        noted = [cell for cell, keys in steps.items() if all(self._known(at) is not None for at in keys)]
+        seen = dict.fromkeys(cell.measured for cell in self.plan.cells_of.get(key, []))
+        steps = {measured: [step_key(measured, step) for step in snapshots] for measured in seen}
+        noted = [measured for measured, keys in steps.items() if all(self._known(at) is not None for at in keys)]
         return {"snapshots": snapshots, "noted": noted} if snapshots else {}
 
     def _fit(self, stack: Sequence[str]) -> None:
@@ -269,14 +286,18 @@ class Computer:
 def history_is_lost(plan: Plan, fit: str, certificate: Mapping[str, Any] | None, known: Callable[[str], bool]) -> bool:
     """Whether results at a fit's snapshots are gone, so that only the fit itself can bring them back.
 
-    Those of an evaluator that was added later never were: a changed evaluator does not retrain.
+    Those of an evaluator that was added later never were: a changed evaluator does not retrain, but for one that
+    reduces what nobody measured on the way.
     """
     cells = plan.cells_of.get(fit, [])
     if certificate is None:
         return bool(cells) and plan.fits[fit][0].optimizer.trajectory
     noted = set(certificate.get("noted", ()))
-    there = [step_key(c.key, step) for c in cells if c.key in noted for step in certificate["snapshots"]]
-    return not all(map(known, there))
+    there = [step_key(c.measured, step) for c in cells if c.measured in noted for step in certificate["snapshots"]]
+    if not all(map(known, there)):
+        return True
+    new = [c for c in cells if c.evaluator.needs == "trajectory" and not known(c.key)]
+    return any(c.measured not in noted for c in new) and plan.fits[fit][0].optimizer.trajectory
 
 
 def _for_theory(cell: Cell, session: Session) -> Fitted:

@@ -30,6 +30,7 @@ class Cell:
     name: str
     evaluator: Evaluator
     key: str
+    measured: str = ""  # under which key what it sees at the fit's last snapshot is stored, if it looks at snapshots
 
 
 @attrs.frozen
@@ -62,8 +63,11 @@ class Plan:
         """The plan of a spec: configurations in order, seeds innermost."""
         plan = cls([], [], {}, {}, {}, {})
         for configuration in spec.configurations:
-            parts = [(name, e, _key_parts(configuration, e)) for name, e in configuration.evaluators]
-            looks = [e for _, e in configuration.evaluators if e.needs == "network"]
+            parts = [
+                (name, e, _key_parts(configuration, e), _key_parts(configuration, e.measured))
+                for name, e in configuration.evaluators
+            ]
+            looks = [e for _, e in configuration.evaluators if not e.is_theory]
             inner = [fit for evaluator in looks for fit in held(evaluator)]
             if any(evaluator.uses_attack for evaluator in looks):
                 inner += held(configuration.attack)
@@ -79,11 +83,14 @@ class Plan:
                     if looks:
                         plan.fits.setdefault(key, (fit, seed))
                 row = len(plan.trials)
-                cells = [Cell(row, trial, name, e, _result_key(e, own, key, seed)) for name, e, own in parts]
+                cells = [
+                    Cell(row, trial, name, e, _result_key(e, own, key, seed), _result_key(e.measured, seen, key, seed))
+                    for name, e, own, seen in parts
+                ]
                 plan.trials.append(trial)
                 plan.cells.append(cells)
                 for cell in cells:
-                    if cell.evaluator.needs == "network":
+                    if not cell.evaluator.is_theory:
                         plan.cells_of.setdefault(key, []).append(cell)
                     elif cell.key not in plan.theory:
                         plan.theory[cell.key] = cell
@@ -228,8 +235,8 @@ def step_key(result: str, step: int) -> str:
 def _key_parts(configuration: Configuration, evaluator: Evaluator) -> str:
     """The seedless part of a result's key: all that the evaluator may look at."""
     attack = configuration.attack.digest if configuration.attack and evaluator.uses_attack else ""
-    if evaluator.needs == "network":
-        return join("network", evaluator.digest, attack)
+    if not evaluator.is_theory:
+        return join(evaluator.needs, evaluator.digest, attack)
     parts = (configuration.data, configuration.model, configuration.optimizer)
     stream = configuration.fit.stream if configuration.fit else ""
     return join(evaluator.needs, evaluator.digest, attack, stream, *("" if p is None else p.digest for p in parts))
@@ -238,7 +245,7 @@ def _key_parts(configuration: Configuration, evaluator: Evaluator) -> str:
 def _result_key(evaluator: Evaluator, parts: str, fit: str, seed: int) -> str:
     if evaluator.needs == "components":
         return parts
-    return join(parts, fit) if evaluator.needs == "network" else join(parts, seed)
+    return join(parts, seed) if evaluator.needs == "task" else join(parts, fit)
 
 
 def _group(fit: Fit, seed: int, free: Sequence[str]) -> tuple[str, ...]:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def pairs(spec: Spec) -> list[tuple[str, str]]:
     """(measured column, predicted column): a metric that a measuring evaluator and a theory both give."""
-    needs = {name: e.needs for configuration in spec.configurations for name, e in configuration.evaluators}
+    theories = {name for configuration in spec.configurations for name, e in configuration.evaluators if e.is_theory}
     full = {f"{name}.{metric}": (name, metric) for name, metric in spec.evaluator_columns.values()}
-    measured = {column: metric for column, (name, metric) in full.items() if needs.get(name) == "network"}
-    theory = {column: metric for column, (name, metric) in full.items() if needs.get(name, "network") != "network"}
+    measured = {column: metric for column, (name, metric) in full.items() if name not in theories}
+    theory = {column: metric for column, (name, metric) in full.items() if name in theories}
     return [(m, t) for m, metric in measured.items() for t, other in theory.items() if metric == other]
 
 

@@ -59,8 +59,9 @@ def build_history(study: Study) -> Table:
         for step in steps:
             found = {}
             for cell in cells:
-                final = step == last or cell.evaluator.needs != "network"
-                found[cell.name] = study.results.get(cell.key if final else step_key(cell.key, step)) or {}
+                final = step == last or cell.evaluator.is_theory
+                if final or cell.evaluator.needs == "network":  # what reduces a trajectory has a value at its end
+                    found[cell.name] = study.results.get(cell.key if final else step_key(cell.key, step)) or {}
             row = {name: trial.configuration.axes.get(name) for name in spec.axes}
             row |= {"seed": trial.seed, "step": step}
             rows.append(row | {column: found.get(name, {}).get(metric) for column, (name, metric) in names.items()})

@@ -108,6 +108,7 @@ class Fitted:
     certificate: Mapping[str, Any] = attrs.field(factory=dict)
     given_network: nn.Module | None = None
     packed: bytes | None = None
+    history: Sequence[tuple[int, Mapping[str, Any]]] = ()  # for needs = "trajectory": (step, what was measured there)
 
     @classmethod
     def of(cls, fit: Fit, trial_seed: int, session: Session, snapshot: Snapshot) -> Fitted:

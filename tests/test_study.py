@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kempeframe.cli import main
@@ -177,6 +178,42 @@ def test_every_snapshot_of_a_trajectory_is_evaluated_as_it_comes(spec_file: Path
         assert history["weight"] == pytest.approx(wanted)
         assert column(done, "weight") == pytest.approx(history["weight"][2::3])
         assert column(done, "steps") == [3, 3]
+
+
+LARGEST = """
+[[evaluator]]
+use = "toy_plugin.largest"
+of = { use = "toy_plugin.weight", offset = 5.0 }
+"""
+
+
+def test_an_evaluator_of_a_trajectory_reduces_what_another_measured(spec_file: Path) -> None:
+    overrides = ("optimizer.use='toy_plugin.halving'", "optimizer.steps=3", "data.shift=0.0")
+    spec_file.write_text(SPEC + LARGEST + LARGEST.replace("[[evaluator]]", '[[evaluator]]\nname = "second"'))
+    for repeat in range(2):  # computed, then from the store
+        done = study(spec_file, *overrides, seeds=2)
+        assert done.computed == (0 if repeat else 2)
+        weights = np.array(done.history.columns["weight"]).reshape(2, 3)
+        assert column(done, "largest.largest") == pytest.approx((weights.max(axis=1) + 5).tolist())
+        assert column(done, "second.largest") == column(done, "largest.largest")
+        assert column(done, "second.looks") == [3, 3]
+        assert done.history.columns["second.looks"] == [None, None, 3] * 2
+
+
+def test_of_a_fit_without_snapshots_it_sees_the_last(spec_file: Path) -> None:
+    spec_file.write_text(SPEC + LARGEST)
+    done = study(spec_file, seeds=2)
+    assert column(done, "looks") == [1] * 6
+    assert column(done, "largest") == pytest.approx([w + 5 for w in column(done, "weight")])  # type: ignore[operator]
+
+
+def test_what_nobody_measured_on_the_way_is_fitted_again(spec_file: Path) -> None:
+    overrides = ("optimizer.use='toy_plugin.halving'", "optimizer.steps=3", "data.shift=0.0")
+    study(spec_file, *overrides, seeds=2)
+    spec_file.write_text(SPEC + LARGEST)
+    assert study(spec_file, *overrides, seeds=2).computed == 2
+    spec_file.write_text(SPEC + LARGEST.replace("[[evaluator]]", '[[evaluator]]\nname = "b"'))
+    assert study(spec_file, *overrides, seeds=2).computed == 0  # the same under another name
 
 
 def run_cli(path: Path, *arguments: str) -> int:

@@ -170,6 +170,26 @@ class Weight(Evaluator):
 
 
 @component
+class Largest(Evaluator):
+    """The largest of what an evaluator measured at the snapshots, and how many there were."""
+
+    needs: ClassVar[Needs] = "trajectory"
+
+    of: Evaluator = field(doc="what is measured")
+
+    @property
+    def measured(self) -> Evaluator:
+        return self.of
+
+    def columns(self) -> Mapping[str, str]:
+        return {"largest": "the largest value", "looks": "number of snapshots"}
+
+    def evaluate(self, fitted: Any, run: Any) -> Mapping[str, float]:
+        (metric,) = self.of.columns()
+        return {"largest": max(found[metric] for _, found in fitted.history), "looks": len(fitted.history)}
+
+
+@component
 class Prediction(Evaluator):
     """Theory: the shift."""
 
@@ -212,4 +232,4 @@ def kempeframe_optimizer() -> list[type[Optimizer]]:
 
 @hookimpl
 def kempeframe_evaluator() -> list[type[Evaluator]]:
-    return [Weight, Prediction, Truth]
+    return [Weight, Largest, Prediction, Truth]

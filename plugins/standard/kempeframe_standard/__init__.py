@@ -10,6 +10,7 @@ from kempeframe_standard import (
     evaluators,
     evaluators_outputs,
     evaluators_robust,
+    evaluators_trajectory,
     models,
     models_diagonal,
     models_images,
@@ -43,7 +44,7 @@ def kempeframe_optimizer():  # type: ignore[no-untyped-def]
 def kempeframe_evaluator():  # type: ignore[no-untyped-def]
     outputs = [evaluators_outputs.TestLoss, evaluators_outputs.PerClassAccuracy, evaluators_outputs.CalibrationError]
     robust = [evaluators_robust.RobustAccuracy, evaluators_robust.AttackSanity]
-    return [evaluators.TestError, evaluators.Accuracy, *outputs, *robust]
+    return [evaluators.TestError, evaluators.Accuracy, *outputs, *robust, evaluators_trajectory.AtLevel]
 
 
 @hookimpl

@@ -21,7 +21,7 @@ class TestLoss(Evaluator):
 
     __test__ = False  # no test class of pytest's
 
-    loss: Literal["cross_entropy", "logistic", "exponential", "squared", "hinge"] = field(
+    loss: Literal["cross_entropy", "negative_log_likelihood", "logistic", "exponential", "squared", "hinge"] = field(
         "cross_entropy", "as for the optimizers"
     )
     split: str = field("test", SPLIT)

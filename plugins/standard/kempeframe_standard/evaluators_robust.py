@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from kempeframe.trial import Fitted
 
 
-class _UnderAttack(Evaluator):
-    """The trial's attack, or the evaluator's own."""
+class UnderAttack(Evaluator):
+    """What measures under the trial's attack, or under its own."""
 
     attack: Attack | None
     split: str
@@ -34,13 +34,14 @@ class _UnderAttack(Evaluator):
     def needs_attack(self) -> bool:
         return self.attack is None
 
-    def _attack(self, fitted: Fitted) -> Attack:
+    def attack_of(self, fitted: Fitted) -> Attack:
+        """The attack that counts, not bound yet."""
         attack = self.attack or fitted.attack
         if attack is None:
             raise ValueError("no attack: the trial has no [attack], and the evaluator none of its own")
         return attack
 
-    def _accuracy(self, fitted: Fitted, run: Run, attack: Attack | None) -> float:
+    def accuracy_under(self, fitted: Fitted, run: Run, attack: Attack | None) -> float:
         """Share of the examples that are classified correctly under the attack."""
         import torch
 
@@ -60,7 +61,7 @@ class _UnderAttack(Evaluator):
         return right / total
 
 
-def _sized(attack: Attack, epsilon: float) -> Attack:
+def sized(attack: Attack, epsilon: float) -> Attack:
     """The attack with another radius.
 
     Raises:
@@ -74,7 +75,7 @@ def _sized(attack: Attack, epsilon: float) -> Attack:
 
 
 @component
-class RobustAccuracy(_UnderAttack):
+class RobustAccuracy(UnderAttack):
     """Accuracy under attack: the trial's, or one of its own; at its radius, and along `epsilons` as a curve."""
 
     attack: Attack | None = field(None, "instead of the trial's")
@@ -94,19 +95,19 @@ class RobustAccuracy(_UnderAttack):
         }
 
     def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
-        attack = self._attack(fitted)
+        attack = self.attack_of(fitted)
         size = attack.bind(fitted.task, run).size
-        found: dict[str, Measured] = {"robust_accuracy": self._accuracy(fitted, run, attack)}
+        found: dict[str, Measured] = {"robust_accuracy": self.accuracy_under(fitted, run, attack)}
         found["attack_size"] = math.nan if size is None else size
         if self.epsilons:
-            sized = [_sized(attack, epsilon) if epsilon else None for epsilon in self.epsilons]
+            sized = [sized(attack, epsilon) if epsilon else None for epsilon in self.epsilons]
             found["epsilon"] = list(self.epsilons)
-            found["robust_accuracy_curve"] = [self._accuracy(fitted, run, one) for one in sized]
+            found["robust_accuracy_curve"] = [self.accuracy_under(fitted, run, one) for one in sized]
         return found
 
 
 @component
-class AttackSanity(_UnderAttack):
+class AttackSanity(UnderAttack):
     """Whether an attack does what one must (Carlini et al., 2019, "On evaluating adversarial robustness").
 
     An attack that fails here measures its own weakness: gradients that are masked or vanish, too few steps.
@@ -138,16 +139,16 @@ class AttackSanity(_UnderAttack):
         }
 
     def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
-        attack = self._attack(fitted)
+        attack = self.attack_of(fitted)
         ball: dict[str, Any] = {name: getattr(attack, name, None) for name in ("norm", "epsilon")}
         if None in ball.values():
             raise TypeError(f"{type(attack).__name__} has no norm and epsilon to compare with")
         accuracy = {
-            "clean": self._accuracy(fitted, run, None),
-            "attacked": self._accuracy(fitted, run, attack),
-            "one_step": self._accuracy(fitted, run, Fgsm(**ball)),
-            "noise": self._accuracy(fitted, run, Noise(**ball)),
-            "largest": self._accuracy(fitted, run, _sized(attack, self.largest)),
+            "clean": self.accuracy_under(fitted, run, None),
+            "attacked": self.accuracy_under(fitted, run, attack),
+            "one_step": self.accuracy_under(fitted, run, Fgsm(**ball)),
+            "noise": self.accuracy_under(fitted, run, Noise(**ball)),
+            "largest": self.accuracy_under(fitted, run, sized(attack, self.largest)),
         }
         slack = self.tolerance
         verdicts = {
@@ -156,7 +157,7 @@ class AttackSanity(_UnderAttack):
             "noise_is_weaker": accuracy["noise"] >= max(accuracy["one_step"], accuracy["attacked"]) - slack,
         }
         if self.source is not None:
-            accuracy["transfer"] = self._accuracy(fitted, run, Transfer(fit=self.source, attack=attack))
+            accuracy["transfer"] = self.accuracy_under(fitted, run, Transfer(fit=self.source, attack=attack))
             verdicts["white_box_beats_transfer"] = accuracy["attacked"] <= accuracy["transfer"] + slack
         named = {f"{name}_accuracy": value for name, value in accuracy.items()}
         return {**named, **verdicts, "sane": all(verdicts.values())}

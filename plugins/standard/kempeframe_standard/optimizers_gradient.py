@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
@@ -96,8 +96,10 @@ class GradientOptimizer(Optimizer):
 
     distributed: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True  # each weight's update looks at that weight alone: many networks share one step
+    regularised: ClassVar[bool] = False  # `regulariser` gives something: then one network at a time, in one process
+    descends: ClassVar[bool] = False  # on all examples a loss that ends above its start is an error: too large steps
 
-    loss: Literal["cross_entropy", "logistic", "exponential", "squared", "hinge"] = field(
+    loss: Literal["cross_entropy", "negative_log_likelihood", "logistic", "exponential", "squared", "hinge"] = field(
         "cross_entropy", "of outputs and targets; class targets become -1/+1 or one-hot minus 1/classes inside"
     )
     log_domain: bool = field(
@@ -114,6 +116,7 @@ class GradientOptimizer(Optimizer):
     warmup_steps: int = field(0, "updates over which the learning rate grows linearly", ge=0)
     decay_steps: int | None = field(None, 'updates between two decays of schedule "step"', ge=1)
     decay_factor: float = field(0.1, 'what schedule "step" multiplies the learning rate by', gt=0, le=1)
+    decay_exponent: float = field(0.5, 'of schedule "power": update t has learning_rate / t^decay_exponent', ge=0, le=1)
     mixed_precision: Literal["no", "bf16", "fp16"] = field("no", "type in which the network computes, by autocast")
     adversarial: bool = field(False, "train against the trial's attack")
     early_stopping: EarlyStopping | None = field(None, "on the validation split; the fit takes the best weights")
@@ -160,19 +163,41 @@ class GradientOptimizer(Optimizer):
         """
         raise NotImplementedError
 
+    def regulariser(self, network: nn.Module, task: Task) -> torch.Tensor:
+        """What is added to each step's mean loss besides: a scalar that depends on the network, not on the batch.
+
+        Only where `regularised` says so. It may draw from torch's global generator, which is seeded at each step.
+        """
+        raise NotImplementedError
+
     def rate_factor(self, step: int, steps: int) -> float:
         """What the learning rate is multiplied by in one update of so many."""
-        return rate_factor(self.schedule, step, steps, self.warmup_steps, self.decay_steps, self.decay_factor)
+        decay = (self.decay_steps, self.decay_factor, self.decay_exponent)
+        return rate_factor(self.schedule, step, steps, self.warmup_steps, *decay)
 
     @property
     def constant_rate(self) -> bool:
         """Whether every update has the same learning rate."""
         return self.schedule == "constant" and self.warmup_steps == 0
 
+    def stacked_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The torch optimizer of weights with the networks of a stack in front, each of which takes its own step."""
+        return self.torch_optimizer(parameters)
+
+    @property
+    def separable(self) -> bool:
+        """Whether `stacked_optimizer` gives each network of a stack its own step."""
+        return self.elementwise
+
     @property
     def can_stack(self) -> bool:
         """Whether one step of this optimizer can serve many networks at once."""
-        return self.elementwise and not self.adversarial and self.mixed_precision == "no"
+        plain = not self.adversarial and not self.regularised and self.mixed_precision == "no"
+        return self.separable and plain
+
+    def diagnostics(self, optimizer: torch.optim.Optimizer, fit: int) -> Mapping[str, float]:
+        """What the torch optimizer can tell about a fit (number `fit` of its stack) at its end, for the certificate."""
+        return {}
 
     def unit(self, model: Model) -> tuple[str, ...]:
         return ("seed", "data") if model.stackable and self.can_stack else ()

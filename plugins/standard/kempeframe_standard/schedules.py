@@ -7,11 +7,17 @@ from typing import Literal
 
 import numpy as np
 
-Schedule = Literal["constant", "cosine", "linear", "step"]
+Schedule = Literal["constant", "cosine", "linear", "step", "power"]
 
 
 def rate_factor(
-    schedule: Schedule, step: int, steps: int, warmup: int = 0, decay_steps: int | None = None, decay_factor: float = 1
+    schedule: Schedule,
+    step: int,
+    steps: int,
+    warmup: int = 0,
+    decay_steps: int | None = None,
+    decay_factor: float = 1,
+    decay_exponent: float = 0.5,
 ) -> float:
     """What the learning rate is multiplied by in update `step` of `steps`, counted from 0.
 
@@ -21,6 +27,7 @@ def rate_factor(
         cosine    (1 + cos(pi p)) / 2
         linear    1 - p
         step      decay_factor ** floor((step - warmup) / decay_steps)
+        power     (step - warmup + 1) ** -decay_exponent
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -32,6 +39,8 @@ def rate_factor(
     if schedule == "step":
         assert decay_steps is not None
         return float(decay_factor ** ((step - warmup) // decay_steps))
+    if schedule == "power":
+        return float((step - warmup + 1) ** -decay_exponent)
     return 1.0
 
 

@@ -25,6 +25,9 @@ class AcceleratedEngine(Engine):
 
     def __init__(self, job: FitJob):
         super().__init__(job)
+        if self.settings.regularised:
+            name = type(self.settings).__name__
+            raise ValueError(f"{name} adds a regulariser to its loss: that goes in one process and full precision")
         if self.settings.mixed_precision == "fp16" and job.run.device == "cpu":  # Accelerate would leave it out
             raise ValueError('mixed_precision = "fp16" needs a GPU; on the CPU there is "bf16"')
         # The settings of Accelerate are the process's. Those of the fit before are forgotten, its processes are not.

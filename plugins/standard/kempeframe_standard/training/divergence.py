@@ -24,6 +24,7 @@ class Losses:
         self.together = together
         self.waiting: list[Tensor] = []
         self.step = 0
+        self.first: list[float] = []  # of the first step
         self.last: list[float] = []  # of the last step that was looked at
         self.finite = 0  # the last step with a finite loss
 
@@ -54,19 +55,35 @@ class Losses:
         if not all(map(math.isfinite, losses)):
             fit = next(fit for fit, loss in enumerate(losses) if not math.isfinite(loss))
             raise DivergedError(f"step {step}: the loss is {losses[fit]}{self._before(fit)}")
+        self.first = self.first or losses
         self.last, self.finite = losses, step
+
+    def must_have_fallen(self, fits: Sequence[int], learning_rate: float) -> None:
+        """Refuse fits whose loss ends above its start.
+
+        Raises:
+            DivergedError: one does.
+        """
+        for fit in fits:
+            first, last = self.first[fit], self.last[fit]
+            if last > first:
+                raise DivergedError(
+                    f"step {self.finite}: the loss is {last:g}, above its {first:g} at the start: "
+                    f"learning_rate = {learning_rate:g} is too large"
+                )
 
     def _before(self, fit: int) -> str:
         return f"; the last finite loss was {self.last[fit]:g} at step {self.finite}" if self.last else ""
 
     def keep(self, fits: Sequence[int]) -> None:
         """Go on with these fits alone."""
+        self.first = [self.first[fit] for fit in fits]
         self.last = [self.last[fit] for fit in fits]
 
     def state(self) -> dict[str, Any]:
         """What going on from here needs."""
-        return {"last": self.look(), "finite": self.finite}
+        return {"last": self.look(), "first": self.first, "finite": self.finite}
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
-        self.last, self.finite = list(state["last"]), state["finite"]
+        self.first, self.last, self.finite = list(state["first"]), list(state["last"]), state["finite"]

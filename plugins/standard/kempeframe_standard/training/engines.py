@@ -34,7 +34,7 @@ class Engine:
         self.parameters = [p for p in parameters or self.network.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError("the network has no parameter to train")
-        self.torch_optimizer = self.settings.torch_optimizer(self.parameters)
+        self.torch_optimizer = self._torch_optimizer()
         self.rates = [group["lr"] for group in self.torch_optimizer.param_groups]
         self.plain: Loss = LOSSES[self.settings.loss]
         self.per_example = LOG_LOSSES[self.settings.loss] if self.settings.log_domain else self.plain
@@ -42,6 +42,9 @@ class Engine:
         self.total: Tensor | int = 0
         self.first: Tensor | None = None
         self.equal_shares: tuple[Any, Tensor] = (None, torch.empty(0))
+
+    def _torch_optimizer(self) -> torch.optim.Optimizer:
+        return self.settings.torch_optimizer(self.parameters)
 
     # ---- a step ----------------------------------------------------------------------------------------------------
 
@@ -74,6 +77,8 @@ class Engine:
         """Gradients of the loss over the step's batches, and the loss; some optimizers ask more than once a step."""
         self.torch_optimizer.zero_grad()
         loss = self._gradients()
+        if self.settings.regularised:
+            loss = loss + self._regulariser_gradients()
         if self.settings.gradient_clipping is not None:
             self._clip(self.settings.gradient_clipping)
         if self.first is None:
@@ -94,6 +99,12 @@ class Engine:
             value = part if value is None else value + part
         assert value is not None
         return value.reshape(-1)
+
+    def _regulariser_gradients(self) -> Tensor:
+        """Add the gradients of what the optimizer puts beside the loss; its value, (1,)."""
+        value = self.settings.regulariser(self.network, self.job.task)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach().reshape(-1)
 
     def _log_gradients(self) -> Tensor:
         """Gradients of log(sum(w l) / sum(w)), and its value, (fits,); the losses are log l.

@@ -34,6 +34,7 @@ class Result:
     loss: float
     weights: dict[str, Tensor] | None  # None: as the engine has them
     converged: bool = True
+    diagnostics: dict[str, float] = attrs.field(factory=dict)
 
 
 class Loop:
@@ -86,7 +87,8 @@ class Loop:
             self.engine.install(job, network)
         else:
             network.load_state_dict(result.weights, strict=False)
-        return Snapshot(result.step, network.eval(), {"converged": result.converged, "training_loss": result.loss})
+        found = {"converged": result.converged, "training_loss": result.loss, **result.diagnostics}
+        return Snapshot(result.step, network.eval(), found)
 
     def _shown(self) -> Iterator[tuple[int, Snapshot]]:
         """A snapshot of each open fit, in evaluation mode."""
@@ -155,6 +157,8 @@ class Loop:
 
     def _end(self, rows: Sequence[int], losses: Sequence[float], reached: Set[int]) -> None:
         """Keep the results of fits that are done, and go on with the others."""
+        if self.optimizer.descends and self.optimizer.batch_size == "full":
+            self.losses.must_have_fallen(rows, self.optimizer.learning_rate)
         for row in rows:
             job = self.open[row]
             if self.watch is not None:
@@ -164,6 +168,7 @@ class Loop:
                 self.ended[job] = Result(self.step, losses[row], self.engine.weights(row), row in reached)
             else:
                 self.ended[job] = Result(self.step, losses[row], None)
+            self.ended[job].diagnostics = dict(self.optimizer.diagnostics(self.engine.torch_optimizer, row))
         kept = [row for row in range(len(self.open)) if row not in set(rows)]
         if rows and kept:
             self._keep(kept)

@@ -38,6 +38,13 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(outputs, targets, reduction="none")
 
 
+def negative_log_likelihood(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Minus the right class's output: of networks whose outputs are log-probabilities, normalised or not."""
+    if targets.is_floating_point() or outputs.shape[1] == 1:
+        raise CannotGive("the negative log-likelihood is for class targets (int64), and one log-probability a class")
+    return -outputs.gather(1, targets[:, None])[:, 0]
+
+
 def logistic(outputs: Tensor, targets: Tensor) -> Tensor:
     """log(1 + exp(L)): with one output log(1 + exp(-y f)), with several the cross-entropy."""
     return -functional.logsigmoid(-_log_sum(outputs, targets))
@@ -83,6 +90,7 @@ LOG_LOSSES: dict[str, Loss] = {
 }
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
+    "negative_log_likelihood": negative_log_likelihood,
     "logistic": logistic,
     "exponential": exponential,
     "squared": squared,

@@ -37,6 +37,9 @@ class StackEngine(Engine):
 
             self.rank = PartialState().process_index
 
+    def _torch_optimizer(self) -> torch.optim.Optimizer:
+        return self.settings.stacked_optimizer(self.parameters)
+
     def _alone(self, trained: Mapping[str, Tensor], fixed: Tensors, inputs: Tensor) -> Tensor:
         outputs: Tensor = functional_call(self.network, {**trained, **fixed}, (inputs,))
         return outputs
@@ -68,9 +71,9 @@ class StackEngine(Engine):
     def keep(self, fits: Sequence[int]) -> None:
         rows = torch.tensor(fits, device=self.parameters[0].device)
         for parameter in self.parameters:
-            state, shape = self.torch_optimizer.state.get(parameter, {}), parameter.shape
+            state, count = self.torch_optimizer.state.get(parameter, {}), len(parameter)
             for name, value in state.items():
-                if isinstance(value, Tensor) and value.shape == shape:
+                if isinstance(value, Tensor) and value.dim() and len(value) == count:
                     state[name] = value[rows]
             parameter.grad = None
             parameter.data = parameter.data[rows]

@@ -37,7 +37,8 @@ def kempeframe_model():  # type: ignore[no-untyped-def]
 
 @hookimpl
 def kempeframe_optimizer():  # type: ignore[no-untyped-def]
-    return [optimizers.Ridge, optimizers_gradient.Sgd, optimizers_gradient.Adam, optimizers_gradient.Adamw]
+    solvers = [optimizers.Ridge, optimizers.LogisticRegression, optimizers.Untrained]
+    return [*solvers, optimizers_gradient.Sgd, optimizers_gradient.Adam, optimizers_gradient.Adamw]
 
 
 @hookimpl

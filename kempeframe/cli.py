@@ -203,6 +203,16 @@ def _add_information(commands: Any) -> None:
     )
     status.add_argument("run", metavar="RUN", type=Path, help="a run directory")
     status.set_defaults(command=_status)
+    report = _command(
+        commands,
+        "report",
+        "write one self-contained page of runs: claims, figures, table, spec and environment",
+        ["runs/strong_collapse --out report.html", "runs/a runs/b"],
+        "Several runs are shown side by side. The file needs nothing else: it can be sent.",
+    )
+    report.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run directory")
+    report.add_argument("--out", metavar="FILE", type=Path, default=Path("report.html"), help="(default: report.html)")
+    report.set_defaults(command=_report)
     store = _command(
         commands,
         "store",
@@ -321,6 +331,12 @@ def _status(arguments: argparse.Namespace) -> int:
     from kempeframe.status import status_command
 
     return status_command(arguments.run)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from kempeframe.report import report_command
+
+    return report_command(arguments.runs, arguments.out)
 
 
 def _store(arguments: argparse.Namespace) -> int:

@@ -62,15 +62,19 @@ class UnderAttack(Evaluator):
 
 
 def sized(attack: Attack, epsilon: float) -> Attack:
-    """The attack with another radius.
+    """The attack with another radius; of one that wraps another attack, that one's.
 
     Raises:
-        TypeError: it has no field epsilon.
+        TypeError: neither has a field epsilon.
     """
-    if not any(a.name == "epsilon" for a in fields_of(type(attack))):
-        raise TypeError(f"{type(attack).__name__} has no epsilon: other radii can't be tried")
     whole: Any = attack
-    made: Attack = attrs.evolve(whole, epsilon=epsilon)
+    names = {a.name for a in fields_of(type(attack))}
+    if "epsilon" in names:
+        made: Attack = attrs.evolve(whole, epsilon=epsilon)
+    elif "attack" in names:
+        made = attrs.evolve(whole, attack=sized(whole.attack, epsilon))
+    else:
+        raise TypeError(f"{type(attack).__name__} has no epsilon: other radii can't be tried")
     return made
 
 

@@ -10,7 +10,11 @@ from kempeframe.components import Attack, Data, Evaluator, Fit, Model, NoTheory,
 from kempeframe.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from kempeframe.api import run
+    from kempeframe.api import load_plugin, run
+    from kempeframe.claims import Claim
+    from kempeframe.draft import Draft
+    from kempeframe.figures import Figure
+    from kempeframe.problems import SpecError
     from kempeframe.spec import load_spec
     from kempeframe.study import Study
     from kempeframe.task import Batch, Examples, Moments, MomentSplit, Snapshot, Split, Task
@@ -23,6 +27,11 @@ except PackageNotFoundError:  # a source tree that is not installed
 # Imported when first used: torch stays out until a network is needed.
 _LATER = {
     "run": "kempeframe.api",
+    "load_plugin": "kempeframe.api",
+    "Draft": "kempeframe.draft",
+    "Claim": "kempeframe.claims",
+    "Figure": "kempeframe.figures",
+    "SpecError": "kempeframe.problems",
     "load_spec": "kempeframe.spec",
     "Study": "kempeframe.study",
     **dict.fromkeys(("Batch", "Examples", "Moments", "MomentSplit", "Snapshot", "Split", "Task"), "kempeframe.task"),
@@ -38,9 +47,12 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Attack",
     "Batch",
+    "Claim",
     "Data",
+    "Draft",
     "Evaluator",
     "Examples",
+    "Figure",
     "Fit",
     "Model",
     "MomentSplit",
@@ -48,6 +60,7 @@ __all__ = [
     "NoTheory",
     "Optimizer",
     "Snapshot",
+    "SpecError",
     "Split",
     "Study",
     "Task",
@@ -55,6 +68,7 @@ __all__ = [
     "component",
     "field",
     "hookimpl",
+    "load_plugin",
     "load_spec",
     "run",
 ]

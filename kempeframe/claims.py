@@ -158,6 +158,15 @@ class Verdict:
         }
 
 
+class Verdicts(list[Verdict]):
+    """The verdicts of a study, in the order of its claims."""
+
+    def _repr_html_(self) -> str:
+        from kempeframe.notebook import verdicts_html
+
+        return verdicts_html(self)
+
+
 def _room(part: Part) -> tuple[int, float]:
     rank = {"fails": 0, "not comparable": 1, "undecided": 2, "holds": 3}[part.decision]
     edges = [part.interval.low - part.region.low, part.region.high - part.interval.high]

@@ -10,7 +10,7 @@ from kempeframe.claims import Verdict
 from kempeframe.console import interval_text, region_text
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
+    from kempeframe.pictures import Picture
 
 COLOURS = {"holds": "#1b7f4b", "fails": "#b3261e", "undecided": "#a06a00", "not comparable": "#a06a00"}
 LINE = 0.24  # inches
@@ -18,7 +18,7 @@ LINE = 0.24  # inches
 
 def draw_claims(verdicts: Sequence[Verdict]) -> Picture:
     """Each claim with its verdict in colour, and the interval that decides below it."""
-    from matplotlib.figure import Figure as Picture
+    from kempeframe.pictures import Picture
 
     rows = [(verdict, textwrap.wrap(verdict.claim.statement, 78) or [""], _measured(verdict)) for verdict in verdicts]
     height = sum(len(lines) + 1.9 for _, lines, _ in rows) * LINE + 0.3

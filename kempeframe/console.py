@@ -113,13 +113,13 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     table.add_column(overflow="fold")
     for verdict in verdicts:
         shown = f"[bold {COLOURS[verdict.decision]}]{verdict.decision}[/]"
-        remarks = "".join(f"\n[dim]{escape(remark)}[/]" for remark in _remarks(verdict))
+        remarks = "".join(f"\n[dim]{escape(remark)}[/]" for remark in remarks_on(verdict))
         table.add_row(shown, escape(verdict.claim.statement) + remarks)
     return table
 
 
-def _remarks(verdict: Verdict) -> list[str]:
-    """The lines below a claim."""
+def remarks_on(verdict: Verdict) -> list[str]:
+    """What stands below a claim: the interval that decides, what was wanted, and the seeds behind it."""
     remarks = []
     part = verdict.decisive
     if part is not None:

@@ -15,8 +15,8 @@ from kempeframe.components import field
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.figure import Figure as Picture
 
+    from kempeframe.pictures import Picture
     from kempeframe.series import Series
 
 
@@ -72,7 +72,7 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
     import matplotlib
 
     matplotlib.use("Agg", force=False)
-    from matplotlib.figure import Figure as Picture
+    from kempeframe.pictures import Picture
 
     facets: list[Any] = list(dict.fromkeys(s.facet for s in series)) or [None]
     with matplotlib.rc_context(STYLE):

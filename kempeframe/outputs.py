@@ -11,8 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from kempeframe.curves import curve_digest, theory_curves
 from kempeframe.digest import digest_of, join
 from kempeframe.figures import Figure, draw, save
@@ -23,6 +21,7 @@ from kempeframe.spec import Spec
 from kempeframe.status import as_data, write_json
 from kempeframe.store import NEEDS, Store
 from kempeframe.study import Study
+from kempeframe.written import spec_text
 
 DRAWING = 4  # raised when figures or event files come to look different
 
@@ -54,11 +53,11 @@ class RunDirectory:
         rows = digest_of(_plain_columns(study))
         self.manifest_path.unlink(missing_ok=True)  # until all is written: what was left halfway is written anew
         written = []
-        history = digest_of({name: [_plain(v) for v in values] for name, values in study.history.columns.items()})
+        history = digest_of({name: [_plain(v) for v in values] for name, values in study.snapshots.columns.items()})
         if self._changed("table", join(rows, history)):
             study.rows.write_csv(self.path / "table.csv")
             study.rows.write_parquet(self.path / "table.parquet")
-            study.history.write_parquet(self.path / "history.parquet")
+            study.snapshots.write_parquet(self.path / "history.parquet")
             predicted = predicted_table(study)
             if predicted is not None:
                 predicted.write_csv(self.path / "predicted.csv")
@@ -93,7 +92,7 @@ class RunDirectory:
         if not self._changed(f"figure {figure.name}", digest) and all(file.exists() for file in files):
             return False
         try:
-            series = series_of(figure, study.history if figure.rows == "history" else study.rows)
+            series = series_of(figure, study.snapshots if figure.rows == "history" else study.rows)
         except NotDrawable as error:
             self.remarks.append(str(error))
             return False
@@ -111,7 +110,7 @@ class RunDirectory:
         if "plugins" in raw:
             folder = spec.path.parent.resolve()
             raw["plugins"] = [str(folder / name) for name in raw["plugins"]]
-        (self.path / "spec.toml").write_text(tomli_w.dumps(raw), encoding="utf-8")
+        (self.path / "spec.toml").write_text(spec_text(raw), encoding="utf-8")
 
     def _write_failures(self, study: Study) -> None:
         path = self.path / "failures.json"

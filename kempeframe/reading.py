@@ -98,27 +98,36 @@ def read(path: Path) -> Source:
     Raises:
         SpecError: it can't be read, is no text, or no TOML: then nothing else can be said of it.
     """
-
-    def refuse(message: str, line: int | None = None) -> SpecError:
-        place = str(path) if line is None else f"{path}:{line}"
-        return SpecError(str(path), [Problem(place, "", message)])
-
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise refuse(f"can't be read: {error.strerror}") from None
+        raise _refusal(path, f"can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise refuse(f"is no UTF-8 text (byte {error.start}); expected a TOML file") from None
+        raise _refusal(path, f"is no UTF-8 text (byte {error.start}); expected a TOML file") from None
     except ValueError as error:  # a NUL in the path
-        raise refuse(f"can't be read: {error}") from None
+        raise _refusal(path, f"can't be read: {error}") from None
+    return parse(text, path)
+
+
+def _refusal(path: Path, message: str, line: int | None = None) -> SpecError:
+    place = str(path) if line is None else f"{path}:{line}"
+    return SpecError(str(path), [Problem(place, "", message)])
+
+
+def parse(text: str, path: Path) -> Source:
+    """Parse the text of a spec; `path` is what messages call it, and plugin files stand beside it.
+
+    Raises:
+        SpecError: it is no TOML.
+    """
     try:
         raw = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
-        raise refuse(f"is no valid TOML: {error}", _error_line(text, str(error))) from None
+        raise _refusal(path, f"is no valid TOML: {error}", _error_line(text, str(error))) from None
     except RecursionError:
-        raise refuse("is no valid TOML: nested too deeply") from None
+        raise _refusal(path, "is no valid TOML: nested too deeply") from None
     except ValueError:  # Python refuses to read integers of thousands of digits
-        raise refuse("is no valid TOML: an integer is too large", _long_number_line(text)) from None
+        raise _refusal(path, "is no valid TOML: an integer is too large", _long_number_line(text)) from None
     source = Source(path, raw, key_lines(text))
     for place, message in refused(raw):
         source.problem(place, message)

@@ -191,11 +191,24 @@ class Registry:
 
 
 _LOADED: dict[str, Plugin] = {}  # top-level import name -> plugin
+_NO_PLUGIN: set[str] = set()  # top-level import names that are of no installed plugin
 
 
 def plugin_of(cls: type) -> Plugin | None:
-    """The plugin a class is written in; None for the core and the standard library."""
-    return _LOADED.get(cls.__module__.partition(".")[0])
+    """The plugin a class is written in; None for the core, the standard library, and files that nobody has loaded.
+
+    A class that was imported as any other module, without a spec, is of its plugin too.
+    """
+    package = cls.__module__.partition(".")[0]
+    if package not in _LOADED and package not in _NO_PLUGIN:
+        names = [name for name, point in installed().items() if point.module.partition(".")[0] == package]
+        if not names:
+            _NO_PLUGIN.add(package)
+        for name in names:
+            spec = getattr(sys.modules.get(installed()[name].module), "__spec__", None)
+            if not getattr(spec, "_initializing", False):  # else it is being imported just now
+                Registry().load(name)
+    return _LOADED.get(package)
 
 
 def _checked(plugin: str, kind: str, base: type[Component], cls: object) -> type[Component]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -17,10 +17,13 @@ from kempeframe.components import field
 from kempeframe.figures import Figure
 from kempeframe.lines import KeyPath
 from kempeframe.problems import nearest, shown
-from kempeframe.reading import Source, override, read
+from kempeframe.reading import Source, override, parse, read
 from kempeframe.registry import BrokenPlugin, Registry, UnknownName
 from kempeframe.structure import Context, spec_fields, structure, unknown_keys
 from kempeframe.sweep import PARTS, Configuration, Expansion
+
+if TYPE_CHECKING:
+    from kempeframe.draft import Draft
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +97,7 @@ class Spec:
 
 
 def load_spec(
-    path: str | Path,
+    spec: str | Path | Draft,
     overrides: Sequence[str] = (),
     *,
     smoke: bool = False,
@@ -103,7 +106,7 @@ def load_spec(
     """Read and check a spec.
 
     Args:
-        path: the TOML file.
+        spec: the TOML file, or a draft.
         overrides: `KEY=VALUE`, as `--set` takes them.
         smoke: apply the spec's `[smoke]` table first.
         seeds: overrides the number of seeds.
@@ -111,12 +114,12 @@ def load_spec(
     Raises:
         SpecError: with every problem found.
     """
-    source = read(Path(path))
+    source = read(Path(spec)) if isinstance(spec, (str, Path)) else parse(spec.as_toml(), Path("draft"))
     written = source.raw
     known = (*spec_fields(Head), *TABLES)
     override(source, overrides, smoke, seeds, known)
     reduced = source.raw != written
-    spec = _checked(source, reduced)
+    checked = _checked(source, reduced)
     if "smoke" in written and not reduced:  # its smallest version is a part of the file: it has to be sound too
         small = Source(source.path, written, source.lines)
         small.registry = source.registry
@@ -124,8 +127,8 @@ def load_spec(
         _checked(small, reduced=True)
         source.problems |= small.problems
     source.fail()
-    assert spec is not None
-    return spec
+    assert checked is not None
+    return checked
 
 
 def spec_of(path: Path, raw: Mapping[str, Any]) -> Spec:

@@ -6,14 +6,16 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
 
-from kempeframe.claims import Verdict, decide_all
+from kempeframe.claims import Verdicts, decide_all
 from kempeframe.computing import NOT_COVERED, Computer, Held, Listener, Options, history_is_lost
 from kempeframe.limits import limited_threads
 from kempeframe.plan import Plan, Unit, certificate_key, step_key
+from kempeframe.problems import nearest
 from kempeframe.queues import Queue
 from kempeframe.rows import build_history, build_table, steps_of
 from kempeframe.spec import Spec
@@ -57,13 +59,18 @@ class Study:
         return self.rows.pandas()
 
     @cached_property
-    def history(self) -> Table:
+    def snapshots(self) -> Table:
         """One row for each snapshot of each trial: the last one always, the earlier ones of a trajectory."""
         return build_history(self)
 
+    @property
+    def history(self) -> Any:
+        """`snapshots` as a pandas data frame."""
+        return self.snapshots.pandas()
+
     @cached_property
     def history_rows(self) -> list[list[int]]:
-        """For each row of the table its rows of the history, in the order of the steps."""
+        """For each row of the table its rows of `snapshots`, in the order of the steps."""
         found: list[list[int]] = []
         number = 0
         for row in range(len(self.plan.trials)):
@@ -73,9 +80,9 @@ class Study:
         return found
 
     @cached_property
-    def claims(self) -> list[Verdict]:
-        """The verdicts."""
-        return decide_all(self.spec.claims, self.rows)
+    def claims(self) -> Verdicts:
+        """The verdicts; a notebook shows them as a table."""
+        return Verdicts(decide_all(self.spec.claims, self.rows))
 
     @cached_property
     def not_covered(self) -> dict[str, int]:
@@ -88,8 +95,47 @@ class Study:
                     reasons[f"{cell.name}: {reason}"] = reasons.get(f"{cell.name}: {reason}", 0) + 1
         return reasons
 
+    def figure(self, name: str) -> Any:
+        """A figure of the spec as a matplotlib figure, which a notebook shows.
+
+        Raises:
+            LookupError: the spec has no figure of that name; the message has the nearest.
+            NotDrawable: its columns hold nothing that can be drawn.
+        """
+        from kempeframe.curves import theory_curves
+        from kempeframe.figures import draw
+        from kempeframe.series import series_of
+
+        figures = {figure.name: figure for figure in self.spec.figures}
+        if name not in figures:
+            raise LookupError(f"no figure {name!r}{nearest(name, figures)}")
+        figure = figures[name]
+        series = series_of(figure, self.snapshots if figure.rows == "history" else self.rows)
+        return draw(figure, series, theory_curves(self, figure))
+
+    def write(self, folder: str | Path) -> Path:
+        """Write a run directory: tables, claims, figures, TensorBoard. Returns its path."""
+        from kempeframe.outputs import RunDirectory
+
+        directory = RunDirectory(Path(folder))
+        directory.begin(self.spec, self.plan, self.session.store)
+        directory.write(self)
+        return directory.path
+
+    def _repr_html_(self) -> str:
+        from kempeframe.notebook import study_html
+
+        return study_html(self)
+
     def fitted(self, trial: int) -> Fitted:
-        """The fit of a row, with its network; fitted again where the store lost it."""
+        """The fit of a row of the table, with its network; fitted again where the store lost it.
+
+        Raises:
+            IndexError: there is no such row.
+            LookupError: the study fits nothing.
+        """
+        if not 0 <= trial < len(self.plan.trials):
+            raise IndexError(f"no trial {trial}: the table has rows 0 to {len(self.plan.trials) - 1}")
         chosen = self.plan.trials[trial]
         if chosen.configuration.fit is None:
             raise LookupError("this study fits nothing: it is theory alone")

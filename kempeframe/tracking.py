@@ -143,7 +143,7 @@ def _session(study: Study, indices: Sequence[int], folder: Path, group: str, sta
     """One run: the mean metrics of the rows, and the hyperparameters they share."""
     file = EventFile(folder, stamp)
     columns = study.rows.columns
-    history = study.history.columns
+    history = study.snapshots.columns
     steps: dict[int, list[int]] = {}  # step -> rows of the history
     for i in indices:
         for row in study.history_rows[i]:

@@ -116,7 +116,7 @@ def forget(folder: Path, keys: set[str]) -> None:
 @pytest.mark.parametrize("what", ["snapshot", "all snapshots", "certificate", "everything"])
 def test_results_at_snapshots_that_are_lost_come_again(spec_file: Path, tmp_path: Path, what: str) -> None:
     done = study(spec_file)
-    history = done.history.columns
+    history = done.snapshots.columns
     assert len(history["step"]) == 6
     key = next(iter(done.plan.fits))
     steps = {step_key(cell.key, step) for cell in done.plan.cells_of[key] for step in (3, 6, 9)}
@@ -129,7 +129,7 @@ def test_results_at_snapshots_that_are_lost_come_again(spec_file: Path, tmp_path
     }
     forget(tmp_path, lost[what])
     again = study(spec_file)
-    assert again.history.columns == history
+    assert again.snapshots.columns == history
     assert again.computed == 1
     assert study(spec_file).computed == 0
 
@@ -140,8 +140,8 @@ def test_an_evaluator_that_is_added_later_fits_nothing_again(spec_file: Path) ->
     for _ in range(2):
         done = study(spec_file)
         assert done.computed == 0
-        assert done.history.columns["later.weight"] == [None, None, 14.0] * 2
-        assert done.history.columns["weight.weight"] == [3.0, 6.0, 9.0] * 2
+        assert done.snapshots.columns["later.weight"] == [None, None, 14.0] * 2
+        assert done.snapshots.columns["weight.weight"] == [3.0, 6.0, 9.0] * 2
 
 
 def test_a_checkpoint_is_of_no_use_without_the_results_on_the_way(spec_file: Path, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_checkpoint_is_of_no_use_without_the_results_on_the_way(spec_file: Pat
     log.unlink()
     done = run_study(spec, Store(tmp_path / "store"))
     assert len(log.read_text().splitlines()) == 200
-    assert done.history.columns["weight.weight"] == [2.0 * i for i in range(1, 101)]
+    assert done.snapshots.columns["weight.weight"] == [2.0 * i for i in range(1, 101)]
 
 
 def test_what_is_computed_together_is_never_computed_in_parts(tmp_path: Path) -> None:

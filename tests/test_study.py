@@ -169,7 +169,7 @@ def test_every_snapshot_of_a_trajectory_is_evaluated_as_it_comes(spec_file: Path
     for repeat in range(2):  # computed, then from the store
         done = study(spec_file, *overrides, seeds=2)
         assert done.computed == (0 if repeat else 2)
-        history = done.history.columns
+        history = done.snapshots.columns
         assert history["step"] == [1, 2, 3] * 2
         truth = history["truth.truth"]
         parts = [0.5, 0.75, 0.875] * 2
@@ -193,11 +193,11 @@ def test_an_evaluator_of_a_trajectory_reduces_what_another_measured(spec_file: P
     for repeat in range(2):  # computed, then from the store
         done = study(spec_file, *overrides, seeds=2)
         assert done.computed == (0 if repeat else 2)
-        weights = np.array(done.history.columns["weight"]).reshape(2, 3)
+        weights = np.array(done.snapshots.columns["weight"]).reshape(2, 3)
         assert column(done, "largest.largest") == pytest.approx((weights.max(axis=1) + 5).tolist())
         assert column(done, "second.largest") == column(done, "largest.largest")
         assert column(done, "second.looks") == [3, 3]
-        assert done.history.columns["second.looks"] == [None, None, 3] * 2
+        assert done.snapshots.columns["second.looks"] == [None, None, 3] * 2
 
 
 def test_of_a_fit_without_snapshots_it_sees_the_last(spec_file: Path) -> None:

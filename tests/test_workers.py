@@ -235,8 +235,8 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(spec_file: Path, tmp_pat
     assert steps[interrupted] > 1, "began anew"
     assert steps[-1] == 120
     assert column(done, "weight") == [120.0]
-    assert done.history.columns["step"] == [40, 80, 120]
-    assert done.history.columns["weight.weight"] == [40.0, 80.0, 120.0]
+    assert done.snapshots.columns["step"] == [40, 80, 120]
+    assert done.snapshots.columns["weight.weight"] == [40.0, 80.0, 120.0]
 
 
 def test_status_of_a_run(spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,7 +278,7 @@ use = "standard.test_error"
     run_study(load_spec(spec), Store(tmp_path / "one"))
     grown = run_study(load_spec(spec, seeds=5), Store(tmp_path / "one"))
     whole = run_study(load_spec(spec, seeds=5), Store(tmp_path / "two"))
-    assert grown.history.columns == whole.history.columns
+    assert grown.snapshots.columns == whole.snapshots.columns
     assert column(grown, "test_error") == column(whole, "test_error")
 
 

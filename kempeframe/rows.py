@@ -64,7 +64,8 @@ def build_history(study: Study) -> Table:
                     found[cell.name] = study.results.get(cell.key if final else step_key(cell.key, step)) or {}
             row = {name: trial.configuration.axes.get(name) for name in spec.axes}
             row |= {"seed": trial.seed, "step": step}
-            rows.append(row | {column: found.get(name, {}).get(metric) for column, (name, metric) in names.items()})
+            metrics = {column: found.get(name, {}).get(metric) for column, (name, metric) in names.items()}
+            rows.append({**row, **metrics, **row})  # a metric may be called step too: the row's own name comes first
     columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
     return Table(columns, list(spec.axes), _exact_columns(spec))
 

@@ -154,6 +154,7 @@ class Optimizer(Component):
     together: ClassVar[tuple[str, ...]] = ()
     stack_over: ClassVar[tuple[str, ...]] = ()
     distributed: ClassVar[bool] = False
+    in_place: ClassVar[bool] = False  # it trains the network that it is given; others leave that as it was
     trajectory: ClassVar[bool] = False  # it yields more than the last snapshot: each is evaluated as it comes
 
     @property

@@ -24,6 +24,7 @@ class Ridge(Optimizer):
     moments; with fewer examples than features it solves the dual problem.
     """
 
+    in_place: ClassVar[bool] = True
     together: ClassVar[tuple[str, ...]] = ("penalty",)  # one eigendecomposition serves all penalties
     stack_over: ClassVar[tuple[str, ...]] = ("seed", "data")
 
@@ -49,6 +50,8 @@ class LogisticRegression(Optimizer):
     curvature of the loss at w = 0, so that the penalty has no units; it fixes what no example says anything about.
     Examples that some w separates have no solution without it: the certificate says so (`separable`).
     """
+
+    in_place: ClassVar[bool] = True
 
     penalty: float = field(1e-6, "ridge penalty, in units of the mean curvature at zero weights", ge=0)
     tolerance: float = field(1e-10, "of the squared Newton step in the norm of the Hessian, at the end", gt=0)

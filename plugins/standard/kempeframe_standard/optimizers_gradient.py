@@ -94,6 +94,7 @@ class GradientOptimizer(Optimizer):
     A loss that is not finite ends the fit with DivergedError.
     """
 
+    in_place: ClassVar[bool] = True
     distributed: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True  # each weight's update looks at that weight alone: many networks share one step
     regularised: ClassVar[bool] = False  # `regulariser` gives something: then one network at a time, in one process

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from kempeframe_standard.attacks import BallAttack
+from kempeframe_standard.attacks import BallAttack, to_the_end
 
 from kempeframe import Attack, component, field
 
@@ -108,7 +108,10 @@ class UncertaintyAttack(OnSamples):
 
 
 class SurrogateAttack(Attack):
-    """Another attack, against other views of the same network; the worst point of all for the network itself counts."""
+    """Another attack, against other views of the same network; the worst point of all for the network itself counts.
+
+    The attack does not stop early: what breaks a view need not break the network.
+    """
 
     attack: Attack
 
@@ -129,7 +132,7 @@ class SurrogateAttack(Attack):
     def bind(self, task: Task, run: Run) -> Attack:
         from kempeframe_attacking_bayes.surrogates import BoundSurrogate
 
-        return BoundSurrogate(self, self.attack.bind(task, run))
+        return BoundSurrogate(self, to_the_end(self.attack).bind(task, run))
 
     def surrogates(self, network: StackedNetwork, run: Run) -> Sequence[nn.Module]:
         """What is attacked in place of the network."""
@@ -149,8 +152,8 @@ class PosteriorSubset(SurrogateAttack):
     resample: bool = field(False, "draw new samples at each step")
 
     def __attrs_post_init__(self) -> None:
-        if self.resample and (getattr(self.attack, "keep_best", False) or getattr(self.attack, "early_stop", False)):
-            raise ValueError("resample = true: give the attack keep_best = false and early_stop = false")
+        if self.resample and getattr(self.attack, "keep_best", False):
+            raise ValueError("resample = true: give the attack keep_best = false")
 
     def surrogates(self, network: StackedNetwork, run: Run) -> Sequence[nn.Module]:
         from kempeframe_attacking_bayes.surrogates import some_samples

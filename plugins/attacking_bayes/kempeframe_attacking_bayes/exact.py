@@ -40,7 +40,7 @@ class GaussianLinearNetwork(PosteriorNetwork):
         return probit_log_odds(flat @ mean.to(flat) / spread.sqrt())[:, None]
 
     def subset(self, index: Tensor) -> StackedNetwork:
-        return _ProbitStack(self.network, self.samples[index])
+        return _ProbitStack(self.network, self.samples[index]).train(self.training)
 
 
 class _ProbitStack(PosteriorNetwork):
@@ -48,7 +48,7 @@ class _ProbitStack(PosteriorNetwork):
         return probit_log_odds(super().logits_per_sample(inputs))
 
     def subset(self, index: Tensor) -> StackedNetwork:
-        return _ProbitStack(self.network, self.samples[index])
+        return _ProbitStack(self.network, self.samples[index]).train(self.training)
 
 
 def probit_log_odds(scores: Tensor) -> Tensor:

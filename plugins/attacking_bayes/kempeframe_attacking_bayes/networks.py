@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kempeframe.task import CannotGive
 from kempeframe_attacking_bayes.forward import flattened, forward_many, unflattened
 from kempeframe_attacking_bayes.stacked import Link, StackedNetwork
-from kempeframe_attacking_bayes.theory_predictive import log_mean_softmax
+from kempeframe_attacking_bayes.theory_predictive import log_mean_softmax, log_softmax
 
 if TYPE_CHECKING:
     from kempeframe.runs import Run
@@ -154,7 +154,7 @@ def mean_log_likelihoods(logits: Tensor, link: Link) -> Tensor:
     """mean_s log p_s(x), (n, classes), whose right entry is minus the expected loss; a single draw as it is."""
     if len(logits) == 1:
         return log_mean_softmax(logits) if link == "log_mean_softmax" else logits[0]
-    return logits.log_softmax(dim=-1).mean(dim=0)
+    return log_softmax(logits).mean(dim=0)
 
 
 def antithetic(draws: int, like: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from kempeframe_attacking_bayes.networks import BayesianNetwork, bayesian
 from kempeframe_attacking_bayes.stacked import PosteriorNetwork
 from kempeframe_attacking_bayes.theory_chains import split_r_hat, worst_of
 from kempeframe_attacking_bayes.theory_hmc import DualAveraging, Potential, leapfrog
+from kempeframe_attacking_bayes.theory_predictive import log_softmax_in_front
 
 if TYPE_CHECKING:
     from kempeframe_attacking_bayes.optimizers_sampling import Hmc
@@ -73,9 +74,7 @@ def energy_of(network: BayesianNetwork, task: Task, noise_variance: float, devic
             return (logits - targets.reshape(logits.shape[1:])).square().sum(dim=2) / (2 * noise_variance)
         if logits.shape[2] == 1:
             return nn.functional.softplus(-(targets.to(logits) * 2 - 1) * logits[:, :, 0])
-        repeated = targets.repeat(len(logits))
-        found = nn.functional.cross_entropy(logits.flatten(0, 1), repeated, reduction="none")
-        return found.view(logits.shape[:2])
+        return -log_softmax_in_front(logits).gather(0, targets.expand(1, len(logits), -1))[0]
 
     def potential(position: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():

@@ -139,7 +139,8 @@ class PosteriorNetwork(StackedNetwork):
         return forward_many(self.network, self.weights, inputs)
 
     def subset(self, index: Tensor) -> StackedNetwork:
-        return PosteriorNetwork(self.network, self.samples[index.to(self.samples.device)], link=self.link)
+        some = PosteriorNetwork(self.network, self.samples[index.to(self.samples.device)], link=self.link)
+        return some.train(self.training)
 
     def diagnostic(self, name: str) -> Tensor | None:
         """One of the optimizer's diagnostics, if it left that."""

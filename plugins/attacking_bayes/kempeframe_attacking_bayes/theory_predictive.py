@@ -10,6 +10,16 @@ from torch import Tensor
 FLOAT32_SATURATION = 24 * math.log(2)  # 16.64: from this margin on a float32 softmax is one-hot (brief, 3.9)
 
 
+def log_softmax(logits: Tensor) -> Tensor:
+    """Over the last dimension."""
+    return log_softmax_in_front(logits).movedim(0, -1)
+
+
+def log_softmax_in_front(logits: Tensor) -> Tensor:
+    """(..., classes) -> (classes, ...): over ten classes that takes an eighth of the time of a last dimension."""
+    return logits.movedim(-1, 0).contiguous().log_softmax(dim=0)
+
+
 def log_mean_softmax(logits: Tensor) -> Tensor:
     """log pbar(x) = logsumexp_s log_softmax(z_s(x)) - log S, (n, classes); normalised, and so a valid logit vector.
 
@@ -19,8 +29,8 @@ def log_mean_softmax(logits: Tensor) -> Tensor:
         functional = torch.nn.functional
         return functional.logsigmoid(logits).logsumexp(dim=0) - functional.logsigmoid(-logits).logsumexp(dim=0)
     if len(logits) == 1:
-        return logits[0].log_softmax(dim=-1)
-    return logits.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(logits))
+        return log_softmax(logits[0])
+    return log_softmax(logits).logsumexp(dim=0) - math.log(len(logits))
 
 
 def total_uncertainty(log_mean: Tensor) -> Tensor:
@@ -31,7 +41,7 @@ def total_uncertainty(log_mean: Tensor) -> Tensor:
 def epistemic_uncertainty(logits: Tensor) -> Tensor:
     """The mutual information H(pbar) - mean_s H(p_s) in nats, (n,). Not clamped: rounding may give -1e-8."""
     logits = _two(logits)
-    return _entropy(log_mean_softmax(logits)) - _entropy(logits.log_softmax(dim=-1)).mean(dim=0)
+    return _entropy(log_mean_softmax(logits)) - _entropy(log_softmax(logits)).mean(dim=0)
 
 
 def _entropy(log_probabilities: Tensor) -> Tensor:

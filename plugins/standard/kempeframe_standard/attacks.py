@@ -7,7 +7,9 @@ the box, and for some attacks the radius.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
 
 from kempeframe import Attack, Fit, component, field
 
@@ -233,7 +235,10 @@ class Noise(BallAttack):
 
 @component
 class Transfer(Attack):
-    """Perturbs against the network of another fit, within the limits that the trial's task sets."""
+    """Perturbs against the network of another fit, within the limits that the trial's task sets.
+
+    It does not stop early: what breaks the other network need not break this one.
+    """
 
     fit: Fit = field(doc="where the attacked network comes from")
     attack: Attack = field(doc="how it is attacked")
@@ -245,4 +250,13 @@ class Transfer(Attack):
     def bind(self, task: Task, run: Run) -> Attack:
         from kempeframe_standard.transfer import BoundTransfer
 
-        return BoundTransfer(self.attack.bind(task, run), run.fit(self.fit).network.to(run.device))
+        return BoundTransfer(to_the_end(self.attack).bind(task, run), run.fit(self.fit).network.to(run.device))
+
+
+def to_the_end(attack: Attack) -> Attack:
+    """The attack without early stopping, where it has that: for attacks on another network than the one that counts."""
+    whole: Any = attack
+    if not getattr(attack, "early_stop", False):
+        return attack
+    made: Attack = attrs.evolve(whole, early_stop=False)
+    return made

@@ -302,7 +302,7 @@ def test_transfer_attacks_another_network(run: Run) -> None:
     victim = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).to(examples.inputs.dtype).eval()
     perturbed = attack.perturb(victim, examples, run)
     surrogate = fitted.network.eval()
-    direct = Pgd(epsilon=0.2).bind(task, run).perturb(surrogate, examples, run)
+    direct = Pgd(epsilon=0.2, early_stop=False).bind(task, run).perturb(surrogate, examples, run)  # to the end
     kept = (perturbed == examples.inputs).flatten(1).all(dim=1)
     assert torch.equal(perturbed[~kept], direct[~kept])
     assert (wrong(victim, perturbed, examples) >= wrong(victim, examples.inputs, examples)).all()

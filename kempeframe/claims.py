@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -131,7 +131,7 @@ class Verdict:
     @property
     def decisive(self) -> Part | None:
         """The part that a reader should see: the one farthest from what the claim wants."""
-        return min(self.parts, key=_room, default=None)
+        return decisive(self.parts)
 
     def as_json(self) -> dict[str, Any]:
         """For `claims.json`."""
@@ -165,6 +165,11 @@ class Verdicts(list[Verdict]):
         from kempeframe.notebook import verdicts_html
 
         return verdicts_html(self)
+
+
+def decisive(parts: Sequence[Part]) -> Part | None:
+    """The part that a reader should see: the one farthest from what the claim wants; None of no parts."""
+    return min(parts, key=_room, default=None)
 
 
 def _room(part: Part) -> tuple[int, float]:
@@ -299,4 +304,4 @@ def _not_comparable(claim: Claim, rule: Comparable, rows: Table) -> str:
     return f"{rule.of} differs by {spread:.3g} between configurations, more than {rule.within:g}"
 
 
-__all__ = ["Claim", "Comparable", "Decision", "Part", "Verdict", "decide_all", "decide_claim"]
+__all__ = ["Claim", "Comparable", "Decision", "Part", "Verdict", "decide_all", "decide_claim", "decisive"]

@@ -46,7 +46,8 @@ def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
     executor, words = executor_of(arguments, out)
     directory = RunDirectory(out)
     directory.begin(spec, plan, store)
-    status = StatusFile(out, spec.title, spec.path, words, jobs=arguments.executor is not None)
+    on_cluster = arguments.executor is not None
+    status = StatusFile(out, spec.title, spec.path, words, on_cluster, getattr(arguments, "argv", None))
     ended = "broken"
     live = LiveEvents(plan, out / "tensorboard")
     try:

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,16 @@ SHOWN = 10  # failures that are printed
 class StatusFile(Progress):
     """Writes `status.json` and `failures.json` while a study runs, at most once a second."""
 
-    def __init__(self, folder: Path, title: str, spec: Path, executor: str, jobs: bool):
+    def __init__(
+        self, folder: Path, title: str, spec: Path, executor: str, jobs: bool, command: Sequence[str] | None = None
+    ):
         self.folder = folder
         self.failures: list[Failure] = []
         self.next_write = 0.0
         self.state: dict[str, Any] = {
             "title": title,
             "spec": str(spec),
+            "command": command and ["kempeframe", *command],  # None where it wasn't run from a shell
             "executor": executor,
             "jobs": jobs,  # of a cluster
             "state": "running",
@@ -98,10 +101,15 @@ def as_data(failure: Failure) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a file so that a reader sees the old one or the new one, whole."""
+    write_text(path, json.dumps(value, indent=1, default=str))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{unique_name()}.part")
     try:
-        part.write_text(json.dumps(value, indent=1, default=str), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -113,7 +121,7 @@ def status_command(folder: Path) -> int:
     """Print what a run is at; returns 0 where it runs or is done, 3 where trials failed, 4 where it broke off."""
     state = read_status(folder)
     print(f"{state['title']}   {folder}")
-    print(_headline(state))
+    print(headline(state))
     done, total, failed = state["done"], state["trials"], state["failed"]
     share = f" ({done / total:.0%})" if total else ""
     print(f"trials   {done:,} of {total:,} done{share}" + (f", {failed:,} of them failed" if failed else ""))
@@ -166,7 +174,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _headline(state: Mapping[str, Any]) -> str:
+def headline(state: Mapping[str, Any]) -> str:
+    """`running for 3 min (process 12 on host, in this process), about 2 min left`, `done after 5 s (2 processes)`."""
     where = f"process {state['pid']} on {state['host']}"
     if state["state"] == "running":
         age = time.time() - state["started"]

@@ -93,7 +93,7 @@ class Preferences(Data):
 
         source = run.session.task(self.source, run)
         digest = "" if self.reference is None else self.reference.digest
-        world: World = attrs.evolve(source.truth, reference_digest=digest)
+        world: World = attrs.evolve(source.truth, reference_digest=digest) if digest else source.truth
 
         def train() -> Split:
             if self.policy is None:
@@ -364,7 +364,7 @@ class OptimalDesign(Listed):
     def table(self, policies: Policies, setting: Setting) -> Array:
         from kempeframe_pilaf.worlds import bandit_world
 
-        return bandit_world(setting.world, "the optimal design").optimal_design
+        return bandit_world(setting.world, "the optimal design").optimal_design.density
 
     def density(self, problem: Problem) -> Array:
         from kempeframe_pilaf.theory_asymptotics import optimal_design

@@ -26,7 +26,7 @@ class Value(Evaluator):
 
     n_prompts: int = field(2048, "test prompts, in turn; a bandit is exact", ge=1)
     beta: float | None = field(None, "price of a nat of KL in J; not given: the network's own", gt=0)
-    frontier_draws: int | None = field(None, "responses of the reference for each test prompt; not given: none", ge=100)
+    frontier_draws: int | None = field(None, "responses of the reference for each test prompt; not given: none", ge=200)
 
     def columns(self) -> Mapping[str, str]:
         return {
@@ -55,7 +55,7 @@ class Frontier(Evaluator):
 
     needs: ClassVar[Needs] = "task"
 
-    draws: int = field(1000, "responses of the reference for each test prompt; a bandit is exact", ge=100)
+    draws: int = field(1000, "responses of the reference for each test prompt; a bandit is exact", ge=200)
     points: int = field(40, "temperatures b, in geometric steps", ge=2)
     beta: float | None = field(None, "price of a nat of KL in J*; not given: the model's", gt=0)
 

@@ -105,7 +105,7 @@ class Asymptotics(Evaluator):
         import numpy as np
 
         from kempeframe_pilaf import theory
-        from kempeframe_pilaf.theory_asymptotics import Limit, limit, optimal_design
+        from kempeframe_pilaf.theory_asymptotics import Limit, limit
         from kempeframe_pilaf.worlds import Problem, bandit_world
 
         scheme = scheme_of(fitted, "asymptotics")
@@ -117,7 +117,7 @@ class Asymptotics(Evaluator):
 
         own = law(*scheme.measure(at))
         plain = theory.vanilla(at.log_policy)
-        design = optimal_design(at.log_policy, at.reward, at.g, at.rho)
+        design = world.optimal_design
         sums = 1 + theory.both_normalisers(at.log_policy, at.log_reference, at.beta)
         policy = np.exp(at.log_policy)
         centred = world.rewards - (policy * world.rewards).sum(axis=1, keepdims=True)

@@ -58,7 +58,7 @@ def affine(network: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     inputs = _double(inputs)
 
     def outputs(flat: Tensor) -> Tensor:
-        parts = flat.split([p.numel() for p in trained.values()])
+        parts = torch.split(flat, [p.numel() for p in trained.values()])
         given = {name: part.view(p.shape) for (name, p), part in zip(trained.items(), parts, strict=True)}
         found: Tensor = functional_call(network, {**given, **fixed}, (inputs,))
         if found.dim() != 2 or found.shape[1] != 1:

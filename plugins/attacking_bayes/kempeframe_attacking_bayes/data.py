@@ -49,7 +49,9 @@ class GaussianLinear(Data):
     n_train: int = field(100, "training examples, which no exact posterior looks at", ge=1)
     n_test: int = field(1000, "test examples", ge=1)
     mean_scale: float = field(0.3, "standard deviation of the entries of m", gt=0, lt=math.inf)
-    covariance_scale: float = field(0.18, "size of the posterior's standard deviations, over sqrt(2)", gt=0, lt=math.inf)
+    covariance_scale: float = field(
+        0.18, "size of the posterior's standard deviations, over sqrt(2)", gt=0, lt=math.inf
+    )
 
     def load(self, run: Run) -> Task:
         from kempeframe_attacking_bayes.shift import gaussian_linear

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kempeframe_standard.optimizers_gradient import Adam, GradientOptimizer
 
@@ -88,6 +88,8 @@ class McDropout(PosteriorOptimizer):
 
     For models with dropout (`dropout`); in every sample whole hidden units are absent.
     """
+
+    in_place: ClassVar[bool] = True
 
     optimizer: Optimizer = field(doc="what trains the network, any optimizer by gradients")
     n_samples: int = field(100, "masks", ge=1)

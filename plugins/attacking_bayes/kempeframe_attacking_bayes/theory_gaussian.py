@@ -66,7 +66,7 @@ class GaussianPosterior:
         """Predicted accuracy under the K-sample attack, with its random loss replaced by the mean.
 
         For an attack along the K samples' averaged weight. One on their mean predictive weighs each sample by the
-        probability it gives the label, and is weaker where margins are far above 1: by 0.005 at 2, by 0.02 at 7 (K = 4).
+        probability it gives the label, and is weaker where margins are far above 1: by 0.02 at 7, for K = 4.
         """
         return self.robust_accuracy(x, y, epsilon * self.kappa(samples))
 

@@ -1,7 +1,14 @@
 """Plugin `flavors_of_margin`: Tsilivis, Gronich, Vardi, Kempe, "Flavors of Margin", arXiv:2410.22069."""
 
 from kempeframe import hookimpl
-from kempeframe_flavors_of_margin import evaluators, evaluators_trajectory, models, optimizers, optimizers_oracle
+from kempeframe_flavors_of_margin import (
+    evaluators,
+    evaluators_adam,
+    evaluators_trajectory,
+    models,
+    optimizers,
+    optimizers_oracle,
+)
 
 
 @hookimpl
@@ -18,6 +25,7 @@ def kempeframe_optimizer():  # type: ignore[no-untyped-def]
 
 @hookimpl
 def kempeframe_evaluator():  # type: ignore[no-untyped-def]
-    margins = [evaluators.Margins, evaluators.CertifiedRatio, evaluators.OracleMargin]
+    margins = [evaluators.Margins, evaluators.FunctionMargin, evaluators.CertifiedRatio, evaluators.OracleMargin]
     others = [evaluators.LogLoss, evaluators.Homogeneity, evaluators.UndoFraction]
-    return [*margins, *others, evaluators_trajectory.MarginTrajectory]
+    adam = [evaluators_adam.LossDecay, evaluators_adam.AdamSpeed]
+    return [*margins, *others, *adam, evaluators_trajectory.MarginTrajectory]

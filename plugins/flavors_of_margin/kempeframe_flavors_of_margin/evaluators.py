@@ -12,7 +12,7 @@ from kempeframe_standard.models_diagonal import Diagonal
 from kempeframe import Evaluator, NoTheory, component, field
 from kempeframe.components import Needs
 from kempeframe_flavors_of_margin import theory
-from kempeframe_flavors_of_margin.names import column_of, geometry_of
+from kempeframe_flavors_of_margin.names import column_of, flat_exponent, geometry_of
 
 if TYPE_CHECKING:
     from kempeframe.runs import Run
@@ -49,6 +49,7 @@ class Margins(Evaluator):
     def columns(self) -> Mapping[str, str]:
         found = {
             "log_loss": "log of the loss, summed over the training examples",
+            "inverse_loss": "l^-1(loss), the margin of one example of that loss: log(1/loss) for the exponential one",
             "smallest_margin": "q_min, the smallest margin of an example",
             "train_accuracy": "share of the training examples with a margin above 0",
         }
@@ -69,12 +70,13 @@ class Margins(Evaluator):
         loss = getattr(fitted.optimizer, "loss", "exponential")
         seen = measure(fitted, run, loss, self.robust)
         smallest = float(seen.margins.min())
+        proxy = theory.inverse_loss(seen.log_loss, soft_margin_loss(loss))
         found = {
             "log_loss": seen.log_loss,
+            "inverse_loss": proxy,
             "smallest_margin": smallest,
             "train_accuracy": float((seen.margins > 0).double().mean()),
         }
-        proxy = theory.inverse_loss(seen.log_loss, soft_margin_loss(loss))
         for given, (size, dual) in sizes(seen, self.norms).items():
             name, scale = column_of(given), size**seen.degree
             found |= {
@@ -160,9 +162,7 @@ class OracleMargin(Evaluator):
     robust: bool = field(False, "under the trial's attack, by its dual norm")
 
     def __attrs_post_init__(self) -> None:
-        _check_norms(self.norms)
-        if any(geometry_of(norm)[1] != "flat" for norm in self.norms):
-            raise ValueError(f"norms = {list(self.norms)}: there is an oracle for l_p norms of all weights alone")
+        _check_norms(self.norms, flat=True)
 
     @property
     def uses_attack(self) -> bool:  # type: ignore[override]
@@ -178,7 +178,6 @@ class OracleMargin(Evaluator):
 
     def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
         from kempeframe_flavors_of_margin.measuring import attack_of
-        from kempeframe_flavors_of_margin.names import exponent
         from kempeframe_flavors_of_margin.theory_oracles import margin_rows, max_margin
 
         if not isinstance(fitted.model, (Linear, Diagonal)):
@@ -192,11 +191,40 @@ class OracleMargin(Evaluator):
             options["epsilon"], options["dual"] = attack_of(fitted, run)
         found = {}
         for norm in self.norms:
-            p = exponent(norm)
-            assert p is not None
+            p = flat_exponent(norm)
             convex = p / degree >= 1
             found[f"margin_{column_of(norm)}"] = max_margin(rows, p / degree, **options).margin if convex else math.nan
         return found
+
+
+@component
+class FunctionMargin(Evaluator):
+    """Margins of the linear function that a network is: q_min / |w|_p with its effective weight w, in every norm.
+
+    For standard.diagonal, whose steps have one norm and whose function another: the l_p margin of the parameters is
+    at its largest where the l_(p/L) margin of the function is.
+    """
+
+    norms: tuple[str | float, ...] = field(NORMS, 'l_p norms: "l_1", "l_2", "l_inf" or a number p')
+
+    def __attrs_post_init__(self) -> None:
+        _check_norms(self.norms, flat=True)
+
+    def columns(self) -> Mapping[str, str]:
+        return {f"margin_{column_of(norm)}": "of the linear function" for norm in self.norms}
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
+        from kempeframe_standard.evaluation import outputs_and_targets
+        from kempeframe_standard.linear_attack import LinearNetwork
+
+        from kempeframe.task import CannotGive
+        from kempeframe_flavors_of_margin.measuring import margins_of
+
+        if not isinstance(fitted.network, LinearNetwork):
+            raise CannotGive(f"{type(fitted.network).__name__} is not linear: its function has no weight")
+        smallest = float(margins_of(*outputs_and_targets(fitted, run, "train")).min())
+        weight = fitted.network.effective_weight().detach().double().flatten().cpu().numpy()
+        return {f"margin_{column_of(norm)}": smallest / theory.norm(weight, flat_exponent(norm)) for norm in self.norms}
 
 
 @component
@@ -248,8 +276,10 @@ class UndoFraction(Evaluator):
         return {"undo_fraction": float(fitted.certificate.get("undo_fraction", math.nan))}
 
 
-def _check_norms(norms: tuple[str | float, ...]) -> None:
-    """Refuse an unknown norm, p < 1, none at all, and the same one twice."""
+def _check_norms(norms: tuple[str | float, ...], flat: bool = False) -> None:
+    """Refuse an unknown norm, p < 1, none at all, the same one twice, and, if `flat`, all but l_p of all weights."""
     names = [column_of(norm) for norm in norms]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"norms = {list(norms)}: expected at least one, and none twice")
+    if flat and any(geometry_of(norm)[1] != "flat" for norm in norms):
+        raise ValueError(f"norms = {list(norms)}: this is for l_p norms of all weights alone")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kempeframe.trial import Fitted
 
 OWN = {
+    "own_rises": "whether that fall is at most `tolerance`",
     "own_drawdown": "of the soft margin in the optimizer's own norm",
     "own_gap_start": "the own norm's gap at t0",
     "own_gap_end": "at the end",
@@ -37,12 +38,24 @@ class MarginTrajectory(Evaluator):
 
     The drawdown is the largest fall from the running maximum over the final maximum (claim C1 of the brief): a ratio to
     the running maximum explodes near t0, where the soft margin is 0. The own norm is the one that the optimizer's steps
-    are unit in; Adam's is l_inf. A fit that never gets to t0 has t0 = inf and no other value.
+    are unit in; Adam's is l_inf. A fit that never gets to t0 has t0 = inf, no other value, and does not
+    count as rising.
     """
 
     needs: ClassVar[Needs] = "trajectory"
 
-    measure: Margins = field(Margins(norms=NORMS, robust=False), "what is measured at each snapshot")
+    measure: Evaluator = field(Margins(norms=NORMS, robust=False), "flavors_of_margin.margins, with its norms")
+    tolerance: float = field(1e-3, "drawdown that steps of finite length may make", ge=0)
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.measure, Margins):
+            raise ValueError("measure: expected flavors_of_margin.margins")
+
+    @property
+    def norms(self) -> list[str]:
+        """Names of the norms that are measured."""
+        assert isinstance(self.measure, Margins)
+        return [column_of(norm) for norm in self.measure.norms]
 
     @property
     def measured(self) -> Evaluator:
@@ -58,7 +71,7 @@ class MarginTrajectory(Evaluator):
         return self.measure.needs_attack
 
     def columns(self) -> Mapping[str, str]:
-        drawdowns = {f"drawdown_{column_of(norm)}": "of the soft margin in this norm" for norm in self.measure.norms}
+        drawdowns = {f"drawdown_{norm}": "of the soft margin in this norm" for norm in self.norms}
         return {
             "step_separated": "first snapshot at which all training examples are right; inf: none",
             "t0": "first snapshot with the loss below the theorem's threshold; inf: none",
@@ -70,10 +83,9 @@ class MarginTrajectory(Evaluator):
         from kempeframe_flavors_of_margin.measuring import soft_margin_loss
 
         assert fitted.optimizer is not None
-        names = [column_of(norm) for norm in self.measure.norms]
         columns = {name: np.array([m[name] for _, m in fitted.history]) for name in self.measure.columns()}
         steps = [step for step, _ in fitted.history]
-        found = dict.fromkeys(self.columns(), math.nan)
+        found: dict[str, float] = {**dict.fromkeys(self.columns(), math.nan), "own_rises": False}
         right = np.flatnonzero(columns["train_accuracy"] == 1)
         found["step_separated"] = float(steps[right[0]]) if len(right) else math.inf
         loss = soft_margin_loss(getattr(fitted.optimizer, "loss", "exponential"))
@@ -82,11 +94,12 @@ class MarginTrajectory(Evaluator):
         if not len(below):
             return found
         since = {name: values[below[0] :] for name, values in columns.items()}
-        for name in names:
+        for name in self.norms:
             found[f"drawdown_{name}"] = theory.drawdown(since[f"soft_margin_{name}"])
         own = own_norm(fitted.optimizer)
-        if own in names:
+        if own in self.norms:
             found |= _own(since, own, getattr(fitted.network, "homogeneity", 1))
+        found["own_rises"] = bool(found["own_drawdown"] <= self.tolerance)
         return found
 
 

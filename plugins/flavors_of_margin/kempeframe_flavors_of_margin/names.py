@@ -70,3 +70,15 @@ def column_of(name: str | float) -> str:
     norm, scope = geometry_of(name)
     plain = scope == "flat" or (norm, scope) == ("spectral", "max")
     return name_of(norm) if plain else f"{scope}_{name_of(norm)}"
+
+
+def flat_exponent(name: str | float) -> float:
+    """p of an l_p norm of all weights.
+
+    Raises:
+        ValueError: it is another norm.
+    """
+    p = exponent(name)
+    if p is None:
+        raise ValueError(f"norm = {name!r}: expected an l_p norm")
+    return p

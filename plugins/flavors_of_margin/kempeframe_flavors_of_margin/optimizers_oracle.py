@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from kempeframe import Attack, Optimizer, component, field
-from kempeframe_flavors_of_margin.names import check_geometry, exponent
+from kempeframe_flavors_of_margin.names import check_geometry, flat_exponent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,9 +48,7 @@ class MaxMargin(Optimizer):
         if batch.targets is None or batch.targets.is_floating_point():
             raise CannotGive("margins are of classes; this split's targets are none")
         features = network.features(batch.inputs.to(run.device)).double().cpu().numpy()
-        p = exponent(self.norm)
-        assert p is not None
-        found = max_margin(margin_rows(features, batch.targets.numpy(), task.outputs), p)
+        found = max_margin(margin_rows(features, batch.targets.numpy(), task.outputs), flat_exponent(self.norm))
         with torch.no_grad():
             network.weight.copy_(torch.from_numpy(found.weight).view_as(network.weight))
         yield Snapshot(0, network.eval(), {"converged": True, "residual": found.gap})

@@ -166,6 +166,21 @@ def test_tiny_float32_gradients_make_full_steps_and_zero_ones_none(norm: Any) ->
     torch.testing.assert_close(still, weights)
 
 
+@pytest.mark.parametrize("step", ["unit", "dual"])
+@pytest.mark.parametrize(("norm", "scope", "ball"), GEOMETRIES)
+def test_no_step_waits_for_a_device(norm: Any, scope: Any, ball: Any, step: Any) -> None:
+    """Tensors of the meta device have no values: whatever asks for one, as a wait for a GPU would, raises."""
+    parameters = [nn.Parameter(torch.empty(shape, device="meta")) for shape in SHAPES]
+    optimizer = SteepestDescent(parameters, 0.1, norm, scope, step, momentum=0.9, weight_decay=0.1, ball=ball)
+    for parameter in parameters:
+        parameter.grad = torch.empty_like(parameter)
+    if (norm, scope) == ("l_1", "flat"):
+        with pytest.raises(RuntimeError):  # it has to choose a tensor
+            optimizer.step()
+    else:
+        optimizer.step()
+
+
 @pytest.mark.parametrize("size", [3, 1024, 5000])
 def test_the_largest_entry_is_the_first_of_the_largest(size: int) -> None:
     rng = np.random.default_rng(0)

@@ -102,7 +102,7 @@ class ImplicitRewardNetwork(nn.Module):
         twice, both = torch.cat([prompts, prompts]), torch.cat([first, second])
         scores = self.space.log_probabilities(self.policy, twice, both)
         margins = scores[: len(pairs)] - scores[len(pairs) :] - reference_margin.to(scores)
-        return self.beta * margins[:, None]
+        return self.beta * (margins if self.policies.listed else margins.float())[:, None]
 
     def count(self, labels: float, generations: float, equal_pairs: float, *, add: bool) -> None:
         """Note what was drawn for training: in all, or besides what is noted."""

@@ -1,7 +1,7 @@
 """PILAF's mathematics where responses can be listed: tilted policies, pair densities of every scheme, J, the frontier.
 
 X prompts with weights rho (X,), K responses each, in float64. log_policy and log_reference are log-probabilities,
-(X, K); rewards (X, K). Feng et al., "PILAF", arXiv:2502.04270; the implicit reward is beta (log policy - log reference).
+(X, K); rewards (X, K). Feng et al., "PILAF", arXiv:2502.04270; implicit reward: beta (log policy - log reference).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def solve(settings: LogisticRegression, network: nn.Module, task: Task) -> Snaps
     found = {
         "converged": converged,
         "steps": float(steps),
-        "separable": bool((margins > 0).all()),
+        "separable": bool(((margins > 0) | (problem.rows == 0).all(dim=1)).all()),  # a zero row says nothing
         "training_loss": float(weights @ functional.softplus(-margins)),
     }
     return Snapshot(steps, network.eval(), found)

@@ -135,6 +135,11 @@ class Model(Component):
         """Whether optimizers should train many of its networks as one stack."""
         return False
 
+    @property
+    def seeds_together(self) -> int:
+        """Of how many seeds the fits make a unit where optimizers train stacks: few where a small stack is as fast."""
+        return 16
+
     def build(self, task: Task, run: Run) -> nn.Module:
         """A new network in the task's dtype, initialised from the model's random stream."""
         raise NotImplementedError
@@ -144,9 +149,9 @@ class Optimizer(Component):
     """Trains, solves or samples: turns a fresh network into a fitted one.
 
     `together` names what may differ between fits that are always computed as one unit, all that the spec has of them
-    ("seed", "data" or a field of the optimizer; seeds in blocks of 16); `stack_over` names what else may differ within
-    one stack ("seed", "data") without changing any fit's result. `distributed` says that one fit uses all processes of
-    a run with several; the fits of other optimizers are dealt out among them.
+    ("seed", "data" or a field of the optimizer; seeds in blocks of `seeds_together`); `stack_over` names what else may
+    differ within one stack ("seed", "data") without changing any fit's result. `distributed` says that one fit uses all
+    processes of a run with several; the fits of other optimizers are dealt out among them.
     """
 
     kind: ClassVar[str] = "optimizer"
@@ -165,6 +170,10 @@ class Optimizer(Component):
     def unit(self, model: Model) -> tuple[str, ...]:
         """`together`, for networks of this model."""
         return self.together
+
+    def seeds_together(self, model: Model) -> int:
+        """Seeds in a block of `together`; and so many fits stay one stack though several processes share the work."""
+        return 16
 
     def fit(self, network: nn.Module, task: Task, attack: Attack | None, run: Run) -> Iterator[Snapshot]:
         """Yield snapshots; the last one is the fit.

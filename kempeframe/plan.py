@@ -16,8 +16,6 @@ from kempeframe.sweep import Configuration, Trial
 from kempeframe.trial import fit_key
 
 LARGEST_STACK = 256  # fits computed in one go, at most
-SMALLEST_STACK = 16  # that is made smaller for the sake of several processes
-SEEDS_TOGETHER = 16  # a unit holds seeds 0 to 15, or 16 to 31 ...: one more seed changes no other unit
 THEORY_TOGETHER = 256  # configurations whose theory is solved in one go, at most
 
 
@@ -173,7 +171,9 @@ class Plan:
                 groups.setdefault((str(self.depth[keys[0]]), *_group(fit, seed, free)), []).append(keys)
         for members in groups.values():
             fair = math.ceil(sum(map(len, members)) / processes)
-            largest = min(LARGEST_STACK, max(SMALLEST_STACK, fair)) if processes > 1 else LARGEST_STACK
+            fit = self.fits[members[0][0]][0]
+            smallest = fit.optimizer.seeds_together(fit.model)
+            largest = min(LARGEST_STACK, max(smallest, fair)) if processes > 1 else LARGEST_STACK
             stack: list[str] = []
             for unit in members:
                 if stack and len(stack) + len(unit) > largest:
@@ -187,7 +187,8 @@ class Plan:
         units: dict[tuple[str, ...], list[str]] = {}
         for key, (fit, seed) in self.fits.items():
             free = fit.optimizer.unit(fit.model)
-            block = seed // SEEDS_TOGETHER if "seed" in free else 0
+            # Seeds 0 to 15, or 16 to 31 ...: one more seed changes no other unit.
+            block = seed // fit.optimizer.seeds_together(fit.model) if "seed" in free else 0
             units.setdefault((str(self.depth[key]), str(block), *_group(fit, seed, free)), []).append(key)
         return units
 

@@ -73,6 +73,16 @@ class Split:
         """Bytes that it holds, as far as they count."""
         return 0
 
+    @property
+    def form(self) -> object:
+        """Splits of one form can be stacked; None where this one can't be: its batches depend on the network, say."""
+        return None
+
+    @staticmethod
+    def stack(splits: Sequence[Any]) -> StackedSplit:
+        """Splits of one form as one, for fits that are trained together."""
+        return StackedStreams(splits)
+
     def moments(self) -> Moments:
         """Second moments of inputs and targets."""
         raise CannotGive(f"{type(self).__name__} holds no moments")
@@ -138,12 +148,45 @@ class Examples(Split):
         )
 
 
-class StackedExamples:
-    """Examples of several fits, equal in shape: a batch holds one of each fit, along a leading dimension.
+class StackedSplit:
+    """Splits of several fits: a batch holds one of each fit, along a leading dimension.
 
     Shapes of a batch: inputs (fits, n, ...); targets (fits, n, ...); index, weights and groups (fits, n). Each fit's
     part is what its own split gives under its own run.
     """
+
+    def batches_from(self, start: int, batch_size: int, runs: Sequence[Run]) -> Iterator[Batch]:
+        """The batches of a pass after its first `start`; each fit draws from its run's data stream."""
+        raise NotImplementedError
+
+    def examples(self) -> Batch:
+        """All examples of all fits, each fit's in the order of its split."""
+        raise NotImplementedError
+
+
+class StackedStreams(StackedSplit):
+    """Batches of several splits, put together as they come; all have the same shapes. A pass ends with the first."""
+
+    def __init__(self, splits: Sequence[Split]):
+        self.splits = splits
+
+    def batches_from(self, start: int, batch_size: int, runs: Sequence[Run]) -> Iterator[Batch]:
+        own = [s.batches_from(start, None, batch_size, run) for s, run in zip(self.splits, runs, strict=True)]
+        return map(_joined, zip(*own, strict=False))
+
+    def examples(self) -> Batch:
+        return _joined([split.examples() for split in self.splits])
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    """One batch of each fit, along a new dimension in front."""
+    columns = {name: [getattr(batch, name) for batch in batches] for name in ("targets", "index", "weights", "groups")}
+    held = {name: torch.stack(parts) for name, parts in columns.items() if parts[0] is not None}
+    return Batch(torch.stack([batch.inputs for batch in batches]), **held)
+
+
+class StackedExamples(StackedSplit):
+    """Examples of several fits, equal in shape."""
 
     def __init__(self, splits: Sequence[Examples]):
         if len({split.form for split in splits}) != 1:
@@ -158,12 +201,10 @@ class StackedExamples:
         return self.length
 
     def batches_from(self, start: int, batch_size: int, runs: Sequence[Run]) -> Iterator[Batch]:
-        """The batches of a pass after its first `start`; each fit's order is drawn from its run's data stream."""
         orders = torch.stack([torch.randperm(len(self), generator=run.generator("data")) for run in runs])
         return (self._take(orders[:, at : at + batch_size]) for at in range(start * batch_size, len(self), batch_size))
 
     def examples(self) -> Batch:
-        """All examples of all fits, each fit's in the order of its split."""
         return self._take(torch.arange(len(self)).expand(self.fits, -1))
 
     def _take(self, index: Tensor) -> Batch:

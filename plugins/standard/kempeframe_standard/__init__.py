@@ -45,7 +45,8 @@ def kempeframe_optimizer():  # type: ignore[no-untyped-def]
 def kempeframe_evaluator():  # type: ignore[no-untyped-def]
     outputs = [evaluators_outputs.TestLoss, evaluators_outputs.PerClassAccuracy, evaluators_outputs.CalibrationError]
     robust = [evaluators_robust.RobustAccuracy, evaluators_robust.AttackSanity]
-    return [evaluators.TestError, evaluators.Accuracy, *outputs, *robust, evaluators_trajectory.AtLevel]
+    curves = [evaluators_trajectory.AtLevel, evaluators_trajectory.AtBest]
+    return [evaluators.TestError, evaluators.Accuracy, *outputs, *robust, *curves]
 
 
 @hookimpl

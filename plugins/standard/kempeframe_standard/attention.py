@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kempeframe_standard.layers import Linear, affine
 from kempeframe_standard.models_text import Transformer
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines that broadcast to (n, heads, length, head)
@@ -101,8 +102,8 @@ class SelfAttention(nn.Module):
     def __init__(self, settings: Transformer, layer: int):
         super().__init__()
         self.layer, self.heads, self.width = layer, settings.heads, settings.width
-        self.inwards = nn.Linear(settings.width, 3 * settings.width, bias=settings.bias)
-        self.outwards = nn.Linear(settings.width, settings.width, bias=settings.bias)
+        self.inwards = Linear(settings.width, 3 * settings.width, bias=settings.bias)
+        self.outwards = Linear(settings.width, settings.width, bias=settings.bias)
 
     def forward(self, stream: Tensor, sight: Sight) -> Tensor:
         """(n, length, width) -> (n, length, width)."""
@@ -126,8 +127,8 @@ class SelfAttention(nn.Module):
         n, length, width = stream.shape
         weight, bias = self.inwards.weight, self.inwards.bias
         head = width // self.heads
-        query = functional.linear(stream[:, :1], weight[:width], None if bias is None else bias[:width])
-        both = functional.linear(stream, weight[width:], None if bias is None else bias[width:])
+        query = affine(stream[:, :1], weight[..., :width, :], None if bias is None else bias[..., :width])
+        both = affine(stream, weight[..., width:, :], None if bias is None else bias[..., width:])
         key, value = both.view(n, length, 2, self.heads, head).transpose(1, 3).unbind(2)
         query = query.view(n, 1, self.heads, head).transpose(1, 2)
         if sight.rotation is not None:
@@ -148,9 +149,9 @@ class CrossAttention(nn.Module):
     def __init__(self, settings: Transformer):
         super().__init__()
         self.heads = settings.heads
-        self.query = nn.Linear(settings.width, settings.width, bias=settings.bias)
-        self.memory = nn.Linear(settings.width, 2 * settings.width, bias=settings.bias)
-        self.outwards = nn.Linear(settings.width, settings.width, bias=settings.bias)
+        self.query = Linear(settings.width, settings.width, bias=settings.bias)
+        self.memory = Linear(settings.width, 2 * settings.width, bias=settings.bias)
+        self.outwards = Linear(settings.width, settings.width, bias=settings.bias)
 
     def read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the source, (n, heads, source, head), from what the encoder made of it."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from kempeframe.task import CannotGive
 from kempeframe_standard.attention import Cache, Sight
+from kempeframe_standard.layers import affine
 from kempeframe_standard.models_text import Decoder
 from kempeframe_standard.transformer import Stack, last_layer, sequence_shape
 
@@ -25,6 +25,7 @@ class DecoderNetwork(nn.Module):
         outputs = output_shape[-1]
         vocabulary = settings.vocabulary or outputs
         context = settings.context or sequence_shape(input_shape)
+        self.folds = settings.dropout == 0  # what is dropped would depend on who else is in the stack
         self.prefix = settings.prefix
         self.stack = Stack(settings, settings.depth, vocabulary, context)
         self.head: nn.Linear | None = None
@@ -61,7 +62,7 @@ class DecoderNetwork(nn.Module):
     def logits(self, stream: Tensor) -> Tensor:
         """(..., width) -> (..., tokens)."""
         if self.head is None:
-            return functional.linear(stream, self.stack.tokens.weight)
+            return affine(stream, self.stack.tokens.weight, None)
         logits: Tensor = self.head(stream)
         return logits
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from kempeframe.task import CannotGive
 from kempeframe_standard.attention import Cache, Sight
+from kempeframe_standard.layers import affine, repeated
 from kempeframe_standard.models_text import Encoder, EncoderDecoder
 from kempeframe_standard.transformer import Stack, last_layer, sequence_shape
 
@@ -19,6 +20,7 @@ class EncoderNetwork(nn.Module):
 
     def __init__(self, settings: Encoder, input_shape: Sequence[int], outputs: int):
         super().__init__()
+        self.folds = settings.dropout == 0  # what is dropped would depend on who else is in the stack
         self.pad = settings.pad
         self.stack = Stack(settings, settings.depth, settings.vocabulary, sequence_shape(input_shape) + 1)
         self.readout = nn.Parameter(torch.empty(settings.width))
@@ -28,7 +30,7 @@ class EncoderNetwork(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """(n, length) -> (n, outputs)."""
         embedded: Tensor = self.stack.tokens(inputs)
-        front = self.readout.expand(len(inputs), 1, -1)
+        front = repeated(self.readout, 1, len(inputs)).unsqueeze(1)
         stream = self.stack.placed(torch.cat([front, embedded], dim=1))
         mask = None if self.pad is None else functional.pad(inputs != self.pad, (1, 0), value=True)[:, None, None]
         sight = Sight(mask=mask, rotation=self.stack.rotation(stream.shape[1]))
@@ -56,10 +58,14 @@ class EncoderDecoderNetwork(nn.Module):
             )
         target, outputs = output_shape
         vocabulary = settings.vocabulary or outputs
+        self.folds = settings.dropout == 0  # what is dropped would depend on who else is in the stack
         self.source, self.pad = total - target, settings.pad
         self.encoder = Stack(settings, settings.encoder_depth, vocabulary, self.source)
         self.decoder = Stack(settings, settings.decoder_depth, outputs, target, cross=True)
-        self.head = None if settings.tie_embeddings else last_layer(settings, outputs, bias=False)
+        self.head = None if settings.tie_embeddings else last_layer(settings, outputs, bias=settings.output_bias)
+        self.bias: nn.Parameter | None = None
+        if settings.tie_embeddings and settings.output_bias:
+            self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(n, source + target) -> (n, target, tokens)."""
@@ -95,7 +101,7 @@ class EncoderDecoderNetwork(nn.Module):
     def logits(self, stream: Tensor) -> Tensor:
         """(..., width) -> (..., tokens)."""
         if self.head is None:
-            return functional.linear(stream, self.decoder.tokens.weight)
+            return affine(stream, self.decoder.tokens.weight, self.bias)
         logits: Tensor = self.head(stream)
         return logits
 

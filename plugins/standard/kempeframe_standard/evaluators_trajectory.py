@@ -70,3 +70,51 @@ class AtLevel(Evaluator):
             first = before[name]
             found[name] = last if share == 1 or first == last else first + share * (last - first)
         return found
+
+
+@component
+class AtBest(Evaluator):
+    """Everything that an evaluator measures, at the snapshot of a trajectory where one metric is best.
+
+    The first such snapshot. Beside what is measured at the end it says how much of the best was lost again: by
+    overfitting, say.
+    """
+
+    needs: ClassVar[Needs] = "trajectory"
+
+    measure: Evaluator = field(doc="what is measured at each snapshot; it gives numbers")
+    metric: str = field(doc="one of its columns")
+    best: Literal["highest", "lowest"] = field(doc="which value of the metric is best")
+
+    def __attrs_post_init__(self) -> None:
+        columns = self.measure.columns()
+        if self.metric not in columns:
+            raise ValueError(f"metric = {self.metric!r}: the evaluator gives {', '.join(columns)}")
+        if "step" in columns:
+            raise ValueError("measure: it has a column `step`, which is what this evaluator gives")
+
+    @property
+    def measured(self) -> Evaluator:
+        return self.measure
+
+    @property
+    def uses_attack(self) -> bool:  # type: ignore[override]
+        """Whether the measure looks at the trial's attack."""
+        return self.measure.uses_attack
+
+    @property
+    def needs_attack(self) -> bool:
+        return self.measure.needs_attack
+
+    def columns(self) -> Mapping[str, str]:
+        return {"step": f"where {self.metric} is {self.best}", **self.measure.columns()}
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
+        sign = 1.0 if self.best == "highest" else -1.0
+        step, metrics = max(fitted.history, key=lambda point: _comparable(sign * point[1][self.metric]))
+        return {"step": float(step), **metrics}
+
+
+def _comparable(value: float) -> float:
+    """nan is never best."""
+    return -math.inf if math.isnan(value) else value

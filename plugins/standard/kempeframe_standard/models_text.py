@@ -6,7 +6,7 @@ one row of logits for each position that is predicted. Targets are (n, positions
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kempeframe import Model, component, field
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from kempeframe.runs import Run
     from kempeframe.task import Task
+
+STACKABLE_WIDTH = 64
 
 
 @component
@@ -26,6 +28,8 @@ class Transformer(Model):
     start from the same numbers in every dtype. Dropout is that of embeddings and of what is added to the stream.
     """
 
+    stacks: ClassVar[bool] = True
+
     width: int = field(64, "of the residual stream", ge=1)
     heads: int = field(4, "of each attention; a divisor of width", ge=1)
     mlp_ratio: float = field(4.0, "hidden width of the feed-forward part, over width", gt=0)
@@ -36,6 +40,7 @@ class Transformer(Model):
     norm_position: Literal["pre", "post"] = field(
         "pre", "of the input of each part, and once at the end; or after each sum, and once after the embeddings"
     )
+    norm_epsilon: float | None = field(None, "added to the variance; not given: 1e-5, of RMSNorm 1e-6", gt=0)
     activation: Literal["gelu", "relu"] = field("gelu", "of the feed-forward part")
     bias: bool = field(True, "whether linear layers and norms have biases; the last layer of language models has none")
     dropout: float = field(0.0, "share of entries dropped in training", ge=0, lt=1)
@@ -49,6 +54,15 @@ class Transformer(Model):
         if self.positions == "rotary" and self.width // self.heads % 2:
             raise ValueError(f'positions = "rotary" needs an even width / heads, not {self.width // self.heads}')
 
+    @property
+    def stackable(self) -> bool:
+        # Measured on the CPU (tools/benchmark_repeated_examples.py), stacks of two blocks, 4 tokens and batches of 64.
+        return type(self).stacks and self.width <= STACKABLE_WIDTH and self.dropout == 0
+
+    @property
+    def seeds_together(self) -> int:
+        return 1  # 8 fits are a stack as fast as any larger one: processes can share a spec's seeds
+
 
 @component
 class Decoder(Transformer):
@@ -57,6 +71,8 @@ class Decoder(Transformer):
     Padding comes after a sequence: no token looks at it, so that it needs no mask. The network keeps keys and values
     while it generates (`generation.generate`).
     """
+
+    stacks: ClassVar[bool] = False  # long sequences: one network keeps a core busy
 
     depth: int = field(2, "number of blocks", ge=1)
     context: int | None = field(None, "longest sequence; not given: that of the task's inputs", ge=1)
@@ -80,12 +96,6 @@ class Encoder(Transformer):
     depth: int = field(2, "number of blocks", ge=1)
     pad: int | None = field(None, "the token that nothing looks at, wherever it stands", ge=0)
 
-    @property
-    def stackable(self) -> bool:
-        # Measured on the CPU, 8 fits of two blocks and 4 tokens take 0.43 of the time one by one at width 16, 0.61 at
-        # width 32, 0.8 to 1.0 at width 64.
-        return self.width <= 32
-
     def build(self, task: Task, run: Run) -> nn.Module:
         from kempeframe_standard.encoder import EncoderNetwork
 
@@ -106,6 +116,7 @@ class EncoderDecoder(Transformer):
     decoder_depth: int = field(2, "number of blocks that write", ge=1)
     pad: int | None = field(None, "the source token that nothing looks at; each source has another one too", ge=0)
     tie_embeddings: bool = field(False, "use the target's token embedding as the last layer")
+    output_bias: bool = field(False, "whether the last layer has a bias")
 
     def build(self, task: Task, run: Run) -> nn.Module:
         from kempeframe_standard.encoder import EncoderDecoderNetwork

@@ -203,6 +203,9 @@ class GradientOptimizer(Optimizer):
     def unit(self, model: Model) -> tuple[str, ...]:
         return ("seed", "data") if model.stackable and self.can_stack else ()
 
+    def seeds_together(self, model: Model) -> int:
+        return model.seeds_together
+
     def fit(self, network: nn.Module, task: Task, attack: Attack | None, run: Run) -> Iterator[Snapshot]:
         from kempeframe.components import FitJob
         from kempeframe_standard.training import fit_one

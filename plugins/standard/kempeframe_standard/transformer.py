@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kempeframe.task import CannotGive
 from kempeframe_standard.attention import Cache, CrossAttention, Rotary, Rotation, SelfAttention, Sight
+from kempeframe_standard.layers import Embedding, LayerNorm, Linear, RMSNorm, added
 from kempeframe_standard.models_text import Transformer
 from kempeframe_standard.networks import ACTIVATIONS
 
@@ -17,8 +18,8 @@ from kempeframe_standard.networks import ACTIVATIONS
 def norm_layer(settings: Transformer) -> nn.Module:
     """A norm of one token's stream."""
     if settings.norm == "rms":
-        return nn.RMSNorm(settings.width, eps=1e-6)
-    return nn.LayerNorm(settings.width, bias=settings.bias)
+        return RMSNorm(settings.width, eps=settings.norm_epsilon or 1e-6)
+    return LayerNorm(settings.width, eps=settings.norm_epsilon or 1e-5, bias=settings.bias)
 
 
 def dropout_layer(settings: Transformer) -> nn.Module:
@@ -32,9 +33,9 @@ class FeedForward(nn.Module):
     def __init__(self, settings: Transformer):
         super().__init__()
         hidden = round(settings.mlp_ratio * settings.width)
-        self.inwards = nn.Linear(settings.width, hidden, bias=settings.bias)
+        self.inwards = Linear(settings.width, hidden, bias=settings.bias)
         self.activation = ACTIVATIONS[settings.activation]()
-        self.outwards = nn.Linear(hidden, settings.width, bias=settings.bias)
+        self.outwards = Linear(hidden, settings.width, bias=settings.bias)
 
     def forward(self, stream: Tensor) -> Tensor:
         outputs: Tensor = self.outwards(self.activation(self.inwards(stream)))
@@ -96,7 +97,7 @@ class Stack(nn.Module):
     def __init__(self, settings: Transformer, depth: int, vocabulary: int, length: int, cross: bool = False):
         super().__init__()
         self.length, self.heads = length, settings.heads
-        self.tokens = nn.Embedding(vocabulary, settings.width)
+        self.tokens = Embedding(vocabulary, settings.width)
         self.positions: nn.Parameter | None = None
         self.rotary: Rotary | None = None
         if settings.positions == "learned":
@@ -127,7 +128,7 @@ class Stack(nn.Module):
         """What the first block gets of embedded sequences from their start, (n, length, width)."""
         self.check(embedded.shape[1])
         if self.positions is not None:
-            embedded = embedded + self.positions[: embedded.shape[1]]
+            embedded = added(embedded, self.positions[..., : embedded.shape[1], :], own=2)
         stream: Tensor = self.dropout(self.first_norm(embedded))
         return stream
 
@@ -182,7 +183,7 @@ def start(layer: nn.Linear, scale: float) -> None:
 
 def last_layer(settings: Transformer, outputs: int, bias: bool) -> nn.Linear:
     """The linear layer from the stream to logits or numbers."""
-    layer = nn.Linear(settings.width, outputs, bias=bias)
+    layer = Linear(settings.width, outputs, bias=bias)
     if settings.init_scale != "fan_in":
         start(layer, settings.init_scale)
     return layer

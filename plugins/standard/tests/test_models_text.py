@@ -11,7 +11,7 @@ from kempeframe_standard.models_images import Cnn
 from kempeframe_standard.models_pretrained import Pretrained
 from kempeframe_standard.models_text import Decoder, Encoder, EncoderDecoder
 from kempeframe_standard.optimizers_gradient import Adam
-from kempeframe_standard.training.stacks import vmap_applies
+from kempeframe_standard.training.stacks import one_pass_serves
 from torch import Tensor
 
 from kempeframe import Data, Fit, Model, component, field
@@ -130,7 +130,7 @@ def test_a_fit_in_a_stack_is_the_fit_alone(session: Session, model: Model) -> No
                 made.append(FitJob(optimizer, model.build(task, run), task, None, run))
         return made
 
-    assert vmap_applies(jobs())
+    assert one_pass_serves(jobs())
     together = {index: snapshot.network for index, snapshot in optimizer.fit_many(jobs())}
     for index, job in enumerate(jobs()):
         *_, last = optimizer.fit(job.network, job.task, None, job.run)

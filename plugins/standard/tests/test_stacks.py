@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from kempeframe_standard.layers import affine
+from kempeframe_standard.models_text import Encoder, EncoderDecoder
 from kempeframe_standard.networks import ReluFeatures
 from kempeframe_standard.optimizers_gradient import Adam, Adamw, EarlyStopping, GradientOptimizer, Sgd
 from kempeframe_standard.training import DivergedError
 from kempeframe_standard.training.many import partition
+from kempeframe_standard.training.stacks import folds
 from torch import Tensor, nn
 
 from kempeframe import component
 from kempeframe.components import FitJob
 from kempeframe.runs import Run
-from kempeframe.task import CannotGive, Examples, Snapshot, StackedExamples, Task
+from kempeframe.task import Batch, CannotGive, Examples, Snapshot, Split, StackedExamples, Task
 
 Make = Callable[..., Any]
 OPTIMIZERS: dict[str, GradientOptimizer] = {
@@ -279,3 +282,108 @@ def test_a_stack_of_splits_gives_each_fit_its_own_batches(classification: Make, 
     assert torch.equal(rest[0].inputs, stacked[2].inputs)
     with pytest.raises(CannotGive, match="differ in shape"):
         StackedExamples([classification(n=3).train, classification(n=4).train])
+
+
+FOLDING: dict[str, Any] = {
+    "pre": {},
+    "post": {"norm_position": "post", "activation": "relu", "init_scale": "fan_in"},
+    "rms, rotary, no bias": {"norm": "rms", "positions": "rotary", "bias": False},
+    "padded": {"pad": 5},
+}
+TOKENS = 6
+
+
+def sequences(seed: int, decoder: bool, n: int = 30) -> Task:
+    """Random tokens with a class, or with answers of two tokens."""
+    rng = np.random.default_rng(seed)
+    inputs = torch.tensor(rng.integers(0, TOKENS, (n, 5)))
+    inputs[:, 0] = 0
+    targets = torch.tensor(rng.integers(0, TOKENS, (n, 2) if decoder else (n,)))
+    split = Examples(inputs, targets)
+    shape = (2, TOKENS) if decoder else (TOKENS,)
+    return Task({"train": lambda: split}, (5,), shape, dtype=torch.float64, classes=TOKENS)
+
+
+@pytest.mark.parametrize("decoder", [False, True], ids=["encoder", "encoder-decoder"])
+@pytest.mark.parametrize("name", FOLDING)
+def test_transformers_whose_layers_take_stacked_weights_train_as_alone(name: str, decoder: bool, session: Any) -> None:
+    """Their own forward pass, fused kernels and all; each fit's gradient is clipped by its own norm."""
+    model: Any = EncoderDecoder(width=8, heads=2, tie_embeddings=True, output_bias=True, **FOLDING[name])
+    if not decoder:
+        model = Encoder(width=8, heads=2, vocabulary=TOKENS, **FOLDING[name])
+    optimizer = Adam(steps=30, learning_rate=0.02, batch_size=8, gradient_clipping=0.3)
+
+    def jobs() -> list[FitJob]:
+        tasks, networks = [sequences(seed, decoder) for seed in range(3)], []
+        for seed, task in enumerate(tasks):
+            torch.manual_seed(seed)
+            networks.append(model.build(task, Run(seed, session)))
+        return jobs_of(optimizer, tasks, networks, session)
+
+    assert folds(jobs()) and partition(jobs()) == [[0, 1, 2]]
+    assert_same(together(jobs()), alone(jobs()), tolerance=1e-9)
+
+
+def test_frozen_layers_and_members_that_end_early_in_a_stack_of_transformers(session: Any) -> None:
+    optimizer = Adam(steps=60, learning_rate=0.02, early_stopping=EarlyStopping(every=5, patience=2))
+
+    def jobs() -> list[FitJob]:
+        made = []
+        for seed in range(4):
+            task = sequences(seed, False)
+            task.splits = {**task.splits, "validation": sequences(seed + 10, False).splits["train"]}
+            torch.manual_seed(seed)
+            network = Encoder(width=8, heads=2, vocabulary=TOKENS).build(task, Run(seed, session))
+            network.stack.tokens.weight.requires_grad_(False)
+            made.append(FitJob(optimizer, network, task, None, Run(seed, session)))
+        return made
+
+    assert folds(jobs()) and partition(jobs()) == [[0, 1, 2, 3]]
+    found = together(jobs())
+    assert len({snapshot.step for snapshot in found.values()}) > 1
+    assert_same(found, alone(jobs()), tolerance=1e-9)
+
+
+def test_a_batched_layer_has_the_derivatives_of_its_formula() -> None:
+    torch.manual_seed(0)
+    shapes = [(6, 4, 3), (2, 5, 3), (2, 5)]
+    rows, weight, bias = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+    assert torch.autograd.gradcheck(affine, (rows, weight, bias))
+    found = affine(rows, weight, bias)
+    for fit in range(2):
+        part = slice(3 * fit, 3 * fit + 3)
+        torch.testing.assert_close(found[part], nn.functional.linear(rows[part], weight[fit], bias[fit]))
+
+
+class Stream(Split):
+    """Endless batches, each fit's from its own generator."""
+
+    @property
+    def form(self) -> object:
+        return "stream of 5 inputs"
+
+    def batches(self, network: Any, batch_size: int, run: Run) -> Iterator[Batch]:
+        while True:
+            inputs = torch.randn(batch_size, 5, generator=run.generator("data"), dtype=torch.float64)
+            yield Batch(inputs, (inputs.sum(dim=1) > 0).long())
+
+
+def test_streams_are_stacked_batch_by_batch_and_go_on_to_the_same_bits(
+    perceptron: Make, session: Any, memory: Any, interrupted: type[Exception]
+) -> None:
+    task = Task({"train": Stream}, (5,), (3,), dtype=torch.float64, classes=3)
+    optimizer = Sgd(steps=40, learning_rate=0.1, batch_size=8)
+
+    def jobs(checkpoints: Any = None) -> list[FitJob]:
+        made = jobs_of(optimizer, [task] * 3, [perceptron(seed=s) for s in range(3)], session)
+        for job in made:
+            job.run.checkpoints = checkpoints or job.run.checkpoints
+        return made
+
+    assert partition(jobs()) == [[0, 1, 2]]
+    whole = together(jobs())
+    assert_same(whole, alone(jobs()))
+    killed = memory(interrupt=25)
+    with pytest.raises(interrupted):
+        together(jobs(killed))
+    assert_same(together(jobs(killed.again())), whole, tolerance=0)

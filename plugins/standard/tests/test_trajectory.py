@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 from kempeframe_standard.evaluators import Accuracy
-from kempeframe_standard.evaluators_trajectory import AtLevel
+from kempeframe_standard.evaluators_trajectory import AtBest, AtLevel
 from kempeframe_standard.optimizers_gradient import Sgd
 from kempeframe_standard.schedules import rate_factor
 from kempeframe_standard.training import DivergedError
@@ -50,6 +50,17 @@ def test_what_is_there_at_once_has_its_first_values_and_what_never_gets_there_no
 def test_a_level_is_of_a_metric_that_there_is() -> None:
     with pytest.raises(ValueError, match=r"metric = 'loss': the evaluator gives accuracy"):
         AtLevel(measure=Accuracy(), metric="loss", level=0.0, direction="falling")
+
+
+def test_the_best_point_of_a_trajectory_is_its_first_best() -> None:
+    history = [(10 * i, {"loss": x, "square": x * x}) for i, x in enumerate([math.nan, 3.0, -1.0, -1.0, 2.0])]
+    fitted = Fitted(data=None, history=history)  # type: ignore[arg-type]
+    for best, step, loss in (("lowest", 20, -1.0), ("highest", 10, 3.0)):
+        evaluator = AtBest(measure=Fall(), metric="loss", best=best)  # type: ignore[arg-type]
+        found = evaluator.evaluate(fitted, None)  # type: ignore[arg-type]
+        assert found == {"step": step, "loss": loss, "square": loss**2} and found.keys() == evaluator.columns().keys()
+    with pytest.raises(ValueError, match=r"metric = 'loss': the evaluator gives accuracy"):
+        AtBest(measure=Accuracy(), metric="loss", best="lowest")
 
 
 def test_the_power_schedule_starts_at_the_full_rate() -> None:

@@ -11,7 +11,7 @@ from kempeframe.task import Snapshot
 from kempeframe_standard.training.engines import Engine
 from kempeframe_standard.training.loop import Loop
 from kempeframe_standard.training.sources import ManyTasks, OneTask, settings
-from kempeframe_standard.training.stacks import StackEngine, form, vmap_applies
+from kempeframe_standard.training.stacks import form, one_pass_serves, stack_engine
 
 
 def fit_one(job: FitJob) -> Iterator[Snapshot]:
@@ -40,7 +40,7 @@ def fit_many(jobs: Sequence[FitJob]) -> Iterator[tuple[int, Snapshot]]:
 def loop_of(jobs: Sequence[FitJob], checkpoints: Checkpoints) -> Loop:
     """The loop of one fit, or of a stack."""
     if len(jobs) > 1:
-        return Loop(jobs, StackEngine(jobs), ManyTasks(jobs), checkpoints)
+        return Loop(jobs, stack_engine(jobs), ManyTasks(jobs), checkpoints)
     return Loop(jobs, _engine(jobs[0]), OneTask(jobs[0]), checkpoints)
 
 
@@ -65,7 +65,7 @@ def partition(jobs: Sequence[FitJob]) -> list[list[int]]:
         stacks.setdefault(("alone", number) if shared is None else shared, []).append(number)
     parts = []
     for members in stacks.values():
-        together = len(members) > 1 and vmap_applies([jobs[number] for number in members])
+        together = len(members) > 1 and one_pass_serves([jobs[number] for number in members])
         parts += [members] if together else [[number] for number in members]
     return parts
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from kempeframe.components import FitJob
-from kempeframe.task import Batch, CannotGive, Examples, Split, StackedExamples
+from kempeframe.task import Batch, CannotGive, Split, StackedSplit
 from kempeframe_standard.optimizers_gradient import GradientOptimizer
 from kempeframe_standard.training.passes import Draw, moved
 
@@ -44,7 +44,7 @@ class OneTask:
 
 
 class ManyTasks:
-    """The splits of several jobs' tasks, stacked. All are Examples of one form."""
+    """The splits of several jobs' tasks, stacked. All are of one form."""
 
     def __init__(self, jobs: Sequence[FitJob]):
         self.jobs = jobs
@@ -61,9 +61,9 @@ class ManyTasks:
     def validation(self, jobs: Sequence[int]) -> Batch:
         return moved(self._stack(VALIDATION, jobs).examples(), self.device)
 
-    def _stack(self, name: str, jobs: Sequence[int]) -> StackedExamples:
+    def _stack(self, name: str, jobs: Sequence[int]) -> StackedSplit:
         splits = [self.jobs[job].task.split(name) for job in jobs]
-        return Examples.stack([split for split in splits if isinstance(split, Examples)])
+        return splits[0].stack(splits)
 
 
 def steps_of(job: FitJob) -> int:

@@ -1,7 +1,12 @@
-"""Many networks of one shape as one: stacked weights, one forward pass by vmap, one step of one torch optimizer."""
+"""Many networks of one shape as one: stacked weights, one forward pass, one step of one torch optimizer.
+
+The forward pass is the network's own where its layers take stacked weights (`folds`, see layers.py): attention then has
+its fused kernels, and no operation has to know of a rule for many. Else it is torch.func.vmap's.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from kempeframe.components import FitJob
-from kempeframe.task import Examples
+from kempeframe.task import Batch
 from kempeframe_standard.training.engines import Engine
 from kempeframe_standard.training.losses import Loss
 from kempeframe_standard.training.sources import VALIDATION, settings
@@ -90,6 +95,50 @@ class StackEngine(Engine):
         self.torch_optimizer.load_state_dict(state["optimizer"])
 
 
+class FoldedEngine(StackEngine):
+    """The same through a network of layers that take stacked weights; the examples of all fits lie end to end."""
+
+    def __init__(self, jobs: Sequence[FitJob]):
+        super().__init__(jobs)
+        self.body = copy.deepcopy(self.network)
+        self._place()
+
+    def _place(self) -> None:
+        """Put the stacked weights into the body."""
+        for name in dict(self.network.named_parameters()):
+            owner, _, last = name.rpartition(".")
+            stacked = self.trained.get(name)
+            if stacked is None:
+                stacked = nn.Parameter(self.fixed[name], requires_grad=False)
+            setattr(self.body.get_submodule(owner), last, stacked)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.body(inputs.flatten(0, 1))
+        return outputs.view(*inputs.shape[:2], *outputs.shape[1:])
+
+    def train(self, mode: bool) -> None:
+        super().train(mode)
+        self.body.train(mode)
+
+    def keep(self, fits: Sequence[int]) -> None:
+        super().keep(fits)
+        self._place()
+
+
+def stack_engine(jobs: Sequence[FitJob]) -> StackEngine:
+    """The engine of a stack."""
+    return FoldedEngine(jobs) if folds(jobs) else StackEngine(jobs)
+
+
+def folds(jobs: Sequence[FitJob]) -> bool:
+    """Whether the networks say that their layers take stacked weights; their buffers must then be the same."""
+    first, *others = (job.network for job in jobs)
+    if not getattr(first, "folds", False):
+        return False
+    buffers = dict(first.named_buffers())
+    return all(torch.equal(buffers[name], own) for other in others for name, own in other.named_buffers())
+
+
 def _stacked(networks: Sequence[nn.Module]) -> tuple[Tensors, Tensors]:
     """The weights that are trained, and the frozen ones and buffers, with the networks in front."""
     trained: Tensors = {}
@@ -111,17 +160,16 @@ def form(job: FitJob) -> tuple[object, ...] | None:
         names.append(VALIDATION)
     if not optimizer.can_stack:
         return None
-    splits = [job.task.split(name) for name in names]
-    forms = [split.form for split in splits if isinstance(split, Examples)]
-    if len(forms) < len(splits):
+    forms = [job.task.split(name).form for name in names]
+    if None in forms:
         return None
     network = job.network
     parameters = [(name, p.shape, p.dtype, p.requires_grad) for name, p in network.named_parameters()]
     buffers = [(name, b.shape, b.dtype) for name, b in network.named_buffers()]
-    return (optimizer, type(network), repr(network), *parameters, *buffers, *forms)
+    return (optimizer, type(network), repr(network), *parameters, *buffers, *map(repr, forms))
 
 
-def vmap_applies(jobs: Sequence[FitJob]) -> bool:
+def one_pass_serves(jobs: Sequence[FitJob]) -> bool:
     """Whether the networks' forward pass in training can be one for all.
 
     It can't where it draws random numbers (dropout: a fit's would depend on who else is in the stack), changes buffers
@@ -129,14 +177,24 @@ def vmap_applies(jobs: Sequence[FitJob]) -> bool:
     """
     if not any(p.requires_grad for p in jobs[0].network.parameters()):
         return False
+    if folds(jobs):
+        return True
     engine = StackEngine(jobs[:2])
     engine.train(True)
     before = {name: tensor.clone() for name, tensor in engine.fixed.items()}
-    splits = [job.task.train for job in jobs[:2]]
-    inputs = torch.stack([split.inputs[:2] for split in splits if isinstance(split, Examples)])
+    inputs = torch.stack([_two_examples(job).inputs for job in jobs[:2]])
     try:
         with torch.no_grad():
             engine.forward(inputs.to(engine.parameters[0].device))
     except Exception:  # of whatever kind: the network is then trained alone, and says itself what is wrong
         return False
     return all(torch.equal(tensor, before[name]) for name, tensor in engine.fixed.items())
+
+
+def _two_examples(job: FitJob) -> Batch:
+    """Of the training split; the fit's random streams stay where they are."""
+    stream = job.run.generator("data")
+    position = stream.get_state()
+    batch = next(iter(job.task.train.batches(None, 2, job.run)))
+    stream.set_state(position)
+    return batch

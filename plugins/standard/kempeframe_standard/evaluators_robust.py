@@ -104,9 +104,9 @@ class RobustAccuracy(UnderAttack):
         found: dict[str, Measured] = {"robust_accuracy": self.accuracy_under(fitted, run, attack)}
         found["attack_size"] = math.nan if size is None else size
         if self.epsilons:
-            sized = [sized(attack, epsilon) if epsilon else None for epsilon in self.epsilons]
+            attacks = [sized(attack, epsilon) if epsilon else None for epsilon in self.epsilons]
             found["epsilon"] = list(self.epsilons)
-            found["robust_accuracy_curve"] = [self.accuracy_under(fitted, run, one) for one in sized]
+            found["robust_accuracy_curve"] = [self.accuracy_under(fitted, run, one) for one in attacks]
         return found
 
 

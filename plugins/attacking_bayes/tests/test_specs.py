@@ -1,0 +1,95 @@
+"""Specs of attacking_bayes: each smoke version runs; where an effect is switched off its claim does not hold."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import kempeframe
+
+SPECS = Path(__file__).parents[3] / "specs"
+FOLDER = SPECS / "attacking_bayes"
+ALL = [SPECS / "attacking_bayes.toml", *sorted(FOLDER.glob("*.toml"))]
+SMALL = [path for path in ALL if not path.stem.startswith("large_")]
+MIRROR = {"hub_images": ("ylecun/mnist", "uoft-cs/cifar10")}
+
+
+def absent(path: Path) -> list[str]:
+    """The data sets that a spec reads and no mirror has."""
+    mirror = os.environ.get("KEMPEFRAME_HUB")
+    needed = [name for component, names in MIRROR.items() if component in path.read_text() for name in names]
+    return [name for name in needed if not mirror or not (Path(mirror) / name).exists()]
+
+
+@pytest.mark.parametrize("path", SMALL, ids=lambda p: p.stem)
+def test_the_smoke_version_runs(path: Path, tmp_path: Path) -> None:
+    if missing := absent(path):
+        pytest.skip(f"KEMPEFRAME_HUB names no mirror with {missing[0]}")
+    study = kempeframe.run(path, smoke=True, store=tmp_path)
+    assert not study.failures
+    assert set(study.rows.columns["status"]) == {"done"}
+    assert len(study.claims) == len(study.spec.claims)
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path not in SMALL], ids=lambda p: p.stem)
+def test_the_large_ones_are_sound(path: Path) -> None:
+    assert kempeframe.load_spec(path).trial_count >= 100
+
+
+def verdicts(study: kempeframe.Study) -> dict[str, str]:
+    """By the beginning of the statement."""
+    return {verdict.claim.statement.partition(":")[0]: verdict.decision for verdict in study.claims}
+
+
+QUICK = {
+    "sweep.inference": {"map": {"optimizer": {"use": "attacking_bayes.map", "steps": 150}}},
+    "data.n_train": 400,
+    "data.n_test": 100,
+    "evaluator.sanity.attack.steps": 5,
+}
+
+
+def test_sabotage_an_attack_that_stands_still_breaks_no_posterior(tmp_path: Path) -> None:
+    """The effect switched off: noise in the place of PGD. The headline claim must not hold."""
+    kinds = {"pgd": {"attack.use": "standard.noise"}}
+    overrides = {**QUICK, "sweep.kind": kinds, "sweep.attack.epsilon": [0.3]}
+    found = verdicts(kempeframe.run(SPECS / "attacking_bayes.toml", overrides, seeds=4, store=tmp_path))
+    assert found["C1"] == "fails"
+
+
+def test_without_sabotage_it_holds(tmp_path: Path) -> None:
+    """The same small study with PGD, so that the test above can't fail for another reason."""
+    kinds = {"pgd": {"attack.use": "standard.pgd", "attack.steps": 20}}
+    overrides = {**QUICK, "sweep.kind": kinds, "sweep.attack.epsilon": [0.3]}
+    found = verdicts(kempeframe.run(SPECS / "attacking_bayes.toml", overrides, seeds=4, store=tmp_path))
+    assert found["C1"] == "holds"
+
+
+def test_sabotage_raising_the_uncertainty_of_shifted_inputs_does_not_break_detection(tmp_path: Path) -> None:
+    """Without a perturbation (epsilon 1e-6) no AUROC falls below one half."""
+    inference = {"deterministic": {"optimizer": {"use": "attacking_bayes.map", "steps": 150}}}
+    overrides = {
+        "sweep.inference": inference,
+        "sweep.attack.epsilon": [1e-6],
+        "data.data.n_train": 400,
+        "data.data.n_test": 100,
+    }
+    study = kempeframe.run(FOLDER / "shift.toml", overrides, seeds=3, store=tmp_path)
+    assert min(study.rows.columns["auroc_both_attacked"]) > 0.5
+
+
+def test_many_attacks_and_radii_cost_no_refit(tmp_path: Path) -> None:
+    """Two attacks at three radii are evaluations of one fit; so is a radius that comes later."""
+    overrides = {
+        **QUICK,
+        "sweep.kind": {"fgsm": {"attack.use": "standard.fgsm"}, "noise": {"attack.use": "standard.noise"}},
+        "sweep.attack.epsilon": [0.05, 0.1, 0.2],
+    }
+    spec = SPECS / "attacking_bayes.toml"
+    first = kempeframe.run(spec, overrides, seeds=1, store=tmp_path)
+    assert first.computed == 2  # the posterior, and the surrogate of the transfer attack
+    more = kempeframe.run(spec, {**overrides, "sweep.attack.epsilon": [0.05, 0.3]}, seeds=1, store=tmp_path)
+    assert more.computed == 0
+    assert not more.failures

@@ -131,6 +131,7 @@ def _add_run(commands: Any) -> None:
             "specs/strong_collapse.toml --set data.n_train=500 --seeds 3",
             "specs/strong_collapse.toml --smoke --out /tmp/look --strict",
             "my_spec.toml --jobs 8",
+            "my_spec.toml --only 12 --pdb",
             "my_spec.toml --processes 2 --device cuda",
             "my_spec.toml --executor slurm --trials-per-job 20 --slurm partition=gpu",
         ],
@@ -144,6 +145,13 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1 or mps (default: cpu)")
     _add_execution(run)
     run.add_argument("--time-limit", type=_seconds, metavar="SECONDS", help="a trial that takes longer fails")
+    run.add_argument(
+        "--only",
+        type=_row,
+        metavar="TRIAL",
+        help="one trial again (a row of the table, from 0), alone in this process; keeps nothing",
+    )
+    run.add_argument("--pdb", action="store_true", help="with --only: where the trial raises, open the debugger there")
     run.add_argument("--quiet", action="store_true", help="print nothing but problems and failures")
     run.set_defaults(command=_run)
 
@@ -231,10 +239,11 @@ def _add_information(commands: Any) -> None:
         commands,
         "list",
         "list the installed plugins and their components",
-        ["", "standard"],
+        ["", "standard", "my_idea.py", "--check"],
         'A spec uses a component by its name here: use = "PLUGIN.COMPONENT".',
     )
-    listed.add_argument("plugin", metavar="PLUGIN", nargs="?", help="only this one")
+    listed.add_argument("plugin", metavar="PLUGIN", nargs="?", help="only this one; or a file, say my_idea.py")
+    listed.add_argument("--check", action="store_true", help="import them and say all that is wrong with them")
     listed.set_defaults(command=_list)
     show = _command(
         commands,
@@ -280,6 +289,12 @@ def _count(text: str) -> int:
     return int(text[:9])
 
 
+def _row(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected a row of the table, 0 or more, got {text!r}")
+    return int(text[:18])
+
+
 def _assignment(text: str) -> str:
     if not text.partition("=")[0] or "=" not in text:
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
@@ -306,14 +321,17 @@ def _load(arguments: argparse.Namespace) -> Any:
 
 def _run(arguments: argparse.Namespace) -> int:
     from kempeframe.interrupt import Interrupted, stop_on_interrupt
+    from kempeframe.problems import Problem, SpecError
     from kempeframe.ranks import check_time_limit, launch, leave_exit_code
     from kempeframe.running import run_command
 
     try:
         with stop_on_interrupt():
             spec = _load(arguments)
+            if arguments.pdb and arguments.only is None:
+                raise SpecError("command line", [Problem("--pdb", "", "says which trial to look into: --only TRIAL")])
             check_time_limit(arguments)
-            if arguments.processes is None or "RANK" in os.environ:
+            if arguments.processes is None or arguments.only is not None or "RANK" in os.environ:
                 return leave_exit_code(run_command(spec, arguments))
             return launch(arguments.argv, arguments.processes, arguments.device == "cpu")
     except (KeyboardInterrupt, Interrupted):
@@ -348,9 +366,9 @@ def _store(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from kempeframe.information import list_command
+    from kempeframe.listing import list_command
 
-    return list_command(arguments.plugin)
+    return list_command(arguments.plugin, arguments.check)
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 import attrs
 
+from kempeframe.blame import culprit
 from kempeframe.checkpoints import StoredCheckpoints
 from kempeframe.components import NoTheory
 from kempeframe.digest import join
 from kempeframe.limits import TrialTimeout, time_limit
 from kempeframe.plan import Cell, Plan, Unit, certificate_key, step_key
+from kempeframe.problems import raised
 from kempeframe.store import StoreError
 from kempeframe.sweep import Trial
 from kempeframe.trial import Fitted, Session, checked_metrics, fit_stack, pack, restore
@@ -34,6 +36,7 @@ class Options:
     time_limit: float | None = None  # seconds per trial
     threads: int | None = None  # of each process; None leaves them as they are
     checkpoint_seconds: float = 5.0  # between two checkpoints of a long fit, at least
+    raises: bool = False  # what a trial raises is raised, instead of noted: for one that is looked into
 
 
 class Listener(Protocol):
@@ -272,8 +275,10 @@ class Computer:
         return checkpoints
 
     def _fail(self, rows: list[int], fits: list[str], error: BaseException, where: str) -> None:
+        if self.options.raises:
+            raise error
         text = "".join(traceback.format_exception(error))
-        self.listener.failed(rows, fits, f"{where}: {type(error).__name__}: {error}", text)
+        self.listener.failed(rows, fits, f"{where}: {raised(error)} {culprit(error)}".rstrip(), text)
 
     def _tell(self, key: str) -> None:
         """Say which fit is at hand: the swept values of its trial, or which nested fit it is."""

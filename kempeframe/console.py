@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from kempeframe.only import command_for
 from kempeframe.study import Failure, Progress
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow", "not compara
 class ProgressBar(Progress):
     """Trials done, time left, current trial; failures are said at once. Without a terminal only failures are shown."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, argv: Sequence[str] = ()):
         self.console = console
+        self.argv = argv  # of the command, from which that for one trial is made
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -70,7 +72,11 @@ class ProgressBar(Progress):
         if self.failures <= 5:
             axes = ", ".join(f"{k} = {v}" for k, v in failure.trial.configuration.axes.items())
             where = f"{axes}, seed {failure.trial.seed}" if axes else f"seed {failure.trial.seed}"
-            self.console.print(f"[red]failed[/] {escape(where)}\n       {escape(failure.error)}", highlight=False)
+            lines = [where, failure.error, failure.place]
+            if self.argv:
+                lines.append(command_for(self.argv, failure.row))
+            shown = "\n       ".join(escape(line) for line in lines if line)
+            self.console.print(f"[red]failed[/] {shown}", highlight=False, soft_wrap=True)
         elif self.failures == 6:
             self.console.print("[red]failed[/] more trials; all are in failures.json", highlight=False)
 

@@ -1,4 +1,4 @@
-"""The commands `list`, `show` and `schema`: what components there are and what they take."""
+"""The commands `show` and `schema`: what a component takes, and what specs may say."""
 
 from __future__ import annotations
 
@@ -6,46 +6,17 @@ import contextlib
 import inspect
 import json
 import math
-import shutil
 import sys
 from typing import Any
 
 import attrs
 
-from kempeframe.components import KINDS, Component, Fit, range_text
+from kempeframe.components import Component, Fit, range_text
 from kempeframe.digest import full_name, source_file
 from kempeframe.fieldtypes import type_text
 from kempeframe.problems import nearest
 from kempeframe.registry import BrokenPlugin, Registry, UnknownName, installed
 from kempeframe.structure import spec_fields
-
-
-def list_command(plugin: str | None) -> int:
-    """Print plugins and components; a plugin that can't be imported is said and skipped."""
-    if plugin is not None and plugin not in installed():
-        print(f"unknown plugin {plugin!r}{nearest(plugin, installed())}", file=sys.stderr)
-        return 2
-    broken = False
-    for name in sorted(installed()) if plugin is None else [plugin]:
-        registry = Registry()
-        try:
-            loaded = registry.load(name)
-        except BrokenPlugin as error:
-            print(error, file=sys.stderr)
-            broken = True
-            continue
-        print(f"{name} {loaded.version}{' (editable)' if loaded.editable else ''}")
-        own = [(kind, full) for kind in KINDS for full in registry.names(kind)]
-        width = max((len(full) for _, full in own), default=0)
-        for kind, full in own:
-            print(_fitting(f"  {kind:<9}  {full:<{width}}  {first_line(registry.find(kind, full))}"))
-    return 2 if broken else 0
-
-
-def _fitting(line: str) -> str:
-    """A line cut to the terminal's width; whole where it goes to a file or a pipe."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
-    return line if len(line) <= width else line[: width - 3] + "..."
 
 
 def show_command(name: str) -> int:

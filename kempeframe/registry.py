@@ -50,6 +50,15 @@ def installed() -> dict[str, metadata.EntryPoint]:
     return {point.name: point for point in metadata.entry_points(group=GROUP)}
 
 
+@cache
+def provided_twice() -> dict[str, list[str]]:
+    """Plugins that several distributions provide -> these distributions."""
+    givers: dict[str, set[str]] = {}
+    for point in metadata.entry_points(group=GROUP):
+        givers.setdefault(point.name, set()).add(point.dist.name if point.dist else "?")
+    return {name: sorted(found) for name, found in givers.items() if len(found) > 1}
+
+
 class Registry:
     """The components of the plugins loaded so far."""
 
@@ -72,6 +81,9 @@ class Registry:
         if name in self.broken:
             raise self.broken[name]
         point = installed().get(name)
+        twice = provided_twice().get(name)
+        if twice is not None:
+            raise self._broken(name, f"is provided twice, by {' and '.join(twice)}; uninstall one")
         if point is None:
             raise UnknownName(f"unknown plugin {shown(name)}{nearest(name, [*installed(), *self.plugins])}")
 
@@ -192,6 +204,11 @@ class Registry:
 
 _LOADED: dict[str, Plugin] = {}  # top-level import name -> plugin
 _NO_PLUGIN: set[str] = set()  # top-level import names that are of no installed plugin
+
+
+def loaded_plugins() -> list[Plugin]:
+    """All plugins that this process has imported so far."""
+    return list(_LOADED.values())
 
 
 def plugin_of(cls: type) -> Plugin | None:

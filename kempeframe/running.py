@@ -15,6 +15,7 @@ from kempeframe import ranks
 from kempeframe.console import ProgressBar, Several, verdict_table
 from kempeframe.execution import check_device, executor_of, options_of
 from kempeframe.interrupt import Interrupted, before_hard_exit
+from kempeframe.only import only_command
 from kempeframe.outputs import RunDirectory
 from kempeframe.plan import Plan, certificate_key
 from kempeframe.spec import Spec
@@ -27,6 +28,8 @@ from kempeframe.tracking import LiveEvents
 def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
     """Run a spec, write its run directory, print its verdicts."""
     start = time.perf_counter()
+    if arguments.only is not None:
+        return only_command(spec, arguments)
     if ranks.world()[1] > 1:
         arguments.device = ranks.join_world(arguments.device)
     else:
@@ -51,7 +54,7 @@ def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
     ended = "broken"
     live = LiveEvents(plan, out / "tensorboard")
     try:
-        with ProgressBar(errors) as bar:
+        with ProgressBar(errors, arguments.argv) as bar:
             study = run_study(spec, store, options, Several(bar, status, live), executor, plan)
         trials_done = time.perf_counter()
         directory.write(study)

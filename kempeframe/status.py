@@ -94,7 +94,9 @@ def as_data(failure: Failure) -> dict[str, Any]:
     return {
         "configuration": failure.trial.configuration.axes,
         "seed": failure.trial.seed,
+        "trial": failure.row,
         "error": failure.error,
+        "place": failure.place,
         "traceback": failure.traceback,
     }
 

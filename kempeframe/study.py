@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from kempeframe.blame import place_in
 from kempeframe.claims import Verdicts, decide_all
 from kempeframe.computing import NOT_COVERED, Computer, Held, Listener, Options, history_is_lost
 from kempeframe.limits import limited_threads
@@ -34,6 +35,8 @@ class Failure:
     trial: Trial
     error: str
     traceback: str
+    row: int = -1  # of the table
+    place: str = ""  # in the spec: file, line, and which part
 
 
 @attrs.define(eq=False, slots=False)
@@ -212,8 +215,8 @@ class InProcess:
 class Collector(Listener):
     """Gathers what is computed, wherever that is."""
 
-    def __init__(self, plan: Plan, progress: Progress):
-        self.plan, self.progress = plan, progress
+    def __init__(self, spec: Spec, plan: Plan, progress: Progress):
+        self.spec, self.plan, self.progress = spec, plan, progress
         self.results: dict[str, dict[str, Any]] = {}
         self.failures: dict[int, Failure] = {}  # row -> its first failure
         self.failed_fits: dict[str, str] = {}
@@ -238,7 +241,8 @@ class Collector(Listener):
         self.failed_fits.update(dict.fromkeys(fits, error))
         for row in rows:
             if row not in self.failures:
-                self.failures[row] = Failure(self.plan.trials[row], error, trace)
+                place = place_in(self.spec, self.plan.trials[row].configuration, error)
+                self.failures[row] = Failure(self.plan.trials[row], error, trace, row, place)
                 self.progress.failed(self.failures[row])
 
     def current(self, label: str, row: int = -1, worker: int = 0) -> None:
@@ -266,7 +270,7 @@ def run_study(
     start = time.perf_counter()
     plan = plan or Plan.of(spec)
     session = Session(store, options.device)
-    collector = Collector(plan, progress or Progress())
+    collector = Collector(spec, plan, progress or Progress())
     try:
         if not options.fresh:
             recall(plan, store, collector.results)

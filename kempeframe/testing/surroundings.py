@@ -71,7 +71,7 @@ class Given(Data):
     task: Any = field(doc="what is loaded")
 
     @property
-    def digest(self) -> str:  # type: ignore[override]
+    def digest(self) -> str:
         """Of this object: a task has no fields to digest."""
         return f"{id(self.task):032x}"
 
@@ -252,7 +252,8 @@ def some_batch(task: Task, network: nn.Module | None, run: Run, size: int = 8) -
 def take(batch: Batch, rows: slice | Tensor) -> Batch:
     """Some rows of a batch."""
     parts: dict[str, Any] = {a.name: getattr(batch, a.name) for a in attrs.fields(Batch)}
-    return Batch(**{name: None if part is None else part[rows] for name, part in parts.items()})
+    rows_of: dict[str, Any] = {name: None if part is None else part[rows] for name, part in parts.items()}
+    return Batch(**rows_of)
 
 
 def on_device(batch: Batch, device: str) -> Batch:

@@ -42,7 +42,7 @@ FEW = {"every": 20, "stop_below": -101, "evaluator": {"use": "flavors_of_margin.
 
 
 def of_gradient_and_sign(tmp_path: Path, sign: dict[str, object]) -> dict[str, str]:
-    algorithms = {"gradient": {"optimizer.learning_rate": 0.03}, "sign": {"optimizer.learning_rate": 0.002, **sign}}
+    algorithms = {"gradient": {"optimizer.learning_rate": 0.06}, "sign": {"optimizer.learning_rate": 0.005, **sign}}
     overrides = {**COMMON, "optimizer.monitor": FEW, "sweep.algorithm": algorithms}
     overrides["optimizer.snapshots"] = list(range(20, 600, 20))
     return verdicts(kempeframe.run(SPECS / "flavors_of_margin.toml", overrides, seeds=6, store=tmp_path))
@@ -58,7 +58,7 @@ def test_sabotage_an_algorithm_in_another_ones_norm_has_not_its_margin(tmp_path:
     """The effect, and the effect switched off: "sign descent" that steps in the l_2 norm has no larger l_inf margin."""
     honest = of_gradient_and_sign(tmp_path, {"optimizer.use": "flavors_of_margin.sign_descent"})
     assert [honest[claim] for claim in MARGINS] == ["holds", "holds"]
-    sabotaged = of_gradient_and_sign(tmp_path, {"optimizer.learning_rate": 0.03})
+    sabotaged = of_gradient_and_sign(tmp_path, {"optimizer.learning_rate": 0.06})
     assert all(sabotaged[claim] != "holds" for claim in MARGINS)
 
 
@@ -69,7 +69,7 @@ def test_sabotage_with_norm_and_dual_norm_swapped_no_claim_about_linear_models_h
         "gradient": {"optimizer.norm": "l_2"},
         "sign": {"optimizer.norm": "l_1"},
     }
-    overrides = {"sweep.algorithm": swapped, "optimizer.steps": 1500}
+    overrides = {"sweep.algorithm": swapped, "optimizer.steps": 600}
     path = SPECS / "flavors_of_margin" / "linear.toml"
     found = verdicts(kempeframe.run(path, overrides, seeds=4, store=tmp_path))
     own = [claim for claim in found if "coordinate descent" in claim.split(" than ")[-1] and "smaller l_1" in claim]

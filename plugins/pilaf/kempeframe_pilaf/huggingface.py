@@ -61,7 +61,7 @@ class CausalNetwork(nn.Module):
         positions = columns.expand_as(prompts)
         found = self.model(input_ids=prompts, attention_mask=seen, position_ids=positions, use_cache=True)
         last = found.logits[torch.arange(len(prompts), device=prompts.device), lengths - 1]
-        return last, HuggingfaceCache(found.past_key_values, seen, lengths)
+        return last, HuggingfaceCache(found.cache, seen, lengths)
 
     def advance(self, tokens: Tensor, cache: HuggingfaceCache) -> Tensor:
         """As standard's `Generative`."""
@@ -70,10 +70,10 @@ class CausalNetwork(nn.Module):
             input_ids=tokens[:, None],
             attention_mask=cache.seen,
             position_ids=cache.positions[:, None],
-            past_key_values=cache.past,
+            cache=cache.past,
             use_cache=True,
         )
-        cache.past, cache.positions = found.past_key_values, cache.positions + 1
+        cache.past, cache.positions = found.cache, cache.positions + 1
         logits: Tensor = found.logits[:, -1]
         return logits
 

@@ -58,7 +58,7 @@ class FrontierOf:
     def reward_at(self, kl: float) -> float:
         """The largest reward at a KL; nan where too few responses would stand behind it."""
         known, reward = self.points()
-        return float(np.interp(kl, known, reward)) if kl <= known.max() else math.nan
+        return float(np.interp(kl, known, reward)) if self.listed or kl <= known.max() else math.nan
 
     def best_objective(self, beta: float) -> tuple[float, float]:
         """J* and the effective number of responses behind it; nan where that is too small."""

@@ -183,7 +183,7 @@ class Loop:
         self.open = [self.open[row] for row in rows]
         self.passes = self._passes()
         self.passes.resume(state)
-        self.validation = self.source.validation(self.open)
+        self.validation = self.source.validation(self.open) if self.watch else None
 
     def _report(self, loss: Tensor) -> None:
         self.jobs[0].run.report(self.step, {"loss": float(loss.mean()), "learning_rate": self.engine.rate})

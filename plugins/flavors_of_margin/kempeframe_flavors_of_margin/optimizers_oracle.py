@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kempeframe import Attack, Optimizer, component, field
 from kempeframe_flavors_of_margin.names import check_geometry, flat_exponent
@@ -22,6 +22,8 @@ class MaxMargin(Optimizer):
     Linear programs for p = 1 and infinity, nonnegative least squares for p = 2, else the dual, whose gap is the column
     `residual`. The weights have norm 1. Data that is not linearly separable is an error.
     """
+
+    in_place: ClassVar[bool] = True
 
     norm: Literal["l_1", "l_2", "l_inf"] | float = field("l_2", "of the weights; a number is p of l_p")
 

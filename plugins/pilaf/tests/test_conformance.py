@@ -104,14 +104,14 @@ def test_huggingface_chat(check: Check) -> None:
     Frontier(points=5),
     task=Vanilla(**FROZEN),
     model=MODEL,
-    optimizer=SOLVER,
+    optimizer=Untrained(),
     without=OF_ONE_TYPE,
 )
 def test_evaluators(check: Check) -> None:
     check()
 
 
-TESTED = {"hh_rlhf", "human_pairs", "reward_oracle"}  # in test_conversations.py, with files of their own
+TESTED = {"HhRlhf", "HumanPairs", "RewardOracle"}  # in test_conversations.py, with files of their own
 
 
 def test_no_component_is_left_out() -> None:

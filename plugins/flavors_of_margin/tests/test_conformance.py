@@ -31,7 +31,7 @@ from kempeframe_standard.models_diagonal import Diagonal
 from kempeframe.testing import Check, conformance
 
 DATA = TeacherStudent(dimension=12, n_train=8, n_test=20, outputs=1)
-STUDENT = TwoLayer(width=6)
+STUDENT = TwoLayer(width=20)
 SIGN = SignDescent(steps=60, learning_rate=0.01)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kempeframe import __version__
+from kempeframe.argument_types import assignment, count, folder, hours, row, seconds
 
 WIDTH = 78  # of text that argparse leaves as it is
 DESCRIPTION = """\
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_information(commands)
+    _add_new(commands)
     return parser
 
 
@@ -115,7 +117,7 @@ def _add_spec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--smoke", action="store_true", help="run the spec's smallest version, its [smoke] table")
     parser.add_argument(
         "--store",
-        type=_folder,
+        type=folder,
         metavar="DIR",
         help="where results are kept and found again (default: $KEMPEFRAME_STORE, else the user's cache)",
     )
@@ -139,15 +141,15 @@ def _add_run(commands: Any) -> None:
         EXIT_CODES,
     )
     _add_spec_arguments(run)
-    run.add_argument("--out", type=_folder, metavar="DIR", help="where to write (default: runs/NAME of the spec)")
+    run.add_argument("--out", type=folder, metavar="DIR", help="where to write (default: runs/NAME of the spec)")
     run.add_argument("--fresh", action="store_true", help="compute everything anew, also what is stored")
     run.add_argument("--strict", action="store_true", help="exit with 1 where a verdict is not what its claim expects")
     run.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1 or mps (default: cpu)")
     _add_execution(run)
-    run.add_argument("--time-limit", type=_seconds, metavar="SECONDS", help="a trial that takes longer fails")
+    run.add_argument("--time-limit", type=seconds, metavar="SECONDS", help="a trial that takes longer fails")
     run.add_argument(
         "--only",
-        type=_row,
+        type=row,
         metavar="TRIAL",
         help="one trial again (a row of the table, from 0), alone in this process; keeps nothing",
     )
@@ -160,28 +162,28 @@ def _add_execution(run: argparse.ArgumentParser) -> None:
     group = run.add_argument_group("processes and machines", "Results are the same whatever is chosen here.")
     group.add_argument(
         "--jobs",
-        type=_count,
+        type=count,
         metavar="N",
         help="trials side by side, each in a process of its own (default: one for each core, or for each GPU)",
     )
     group.add_argument(
         "--threads",
-        type=_count,
+        type=count,
         metavar="N",
         help="threads of each process (default: 1, or more where the spec has fewer trials than there are cores)",
     )
     group.add_argument(
         "--processes",
-        type=_count,
+        type=count,
         metavar="N",
         help="train each large network in N processes together, under Accelerate; with --device cuda one for each GPU",
     )
     group.add_argument("--executor", choices=["slurm", "local"], help="run trials as jobs: on Slurm, or as local ones")
-    group.add_argument("--trials-per-job", type=_count, default=50, metavar="N", help="(default: 50)")
-    group.add_argument("--max-jobs", type=_count, default=100, metavar="N", help="jobs at once (default: 100)")
+    group.add_argument("--trials-per-job", type=count, default=50, metavar="N", help="(default: 50)")
+    group.add_argument("--max-jobs", type=count, default=100, metavar="N", help="jobs at once (default: 100)")
     group.add_argument(
         "--slurm",
-        type=_assignment,
+        type=assignment,
         action="append",
         default=[],
         metavar="KEY=VALUE",
@@ -231,9 +233,9 @@ def _add_information(commands: Any) -> None:
     store.add_argument("action", metavar="prune", nargs="?", choices=["prune"], help="what no run directory needs")
     store.add_argument("--yes", action="store_true", help="remove it (without: only say what would be removed)")
     store.add_argument(
-        "--keep-hours", type=_hours, default=1.0, metavar="H", help="leave what is newer than this (default: 1)"
+        "--keep-hours", type=hours, default=1.0, metavar="H", help="leave what is newer than this (default: 1)"
     )
-    store.add_argument("--store", type=_folder, metavar="DIR", help="where (default: as for `run`)")
+    store.add_argument("--store", type=folder, metavar="DIR", help="where (default: as for `run`)")
     store.set_defaults(command=_store)
     listed = _command(
         commands,
@@ -263,54 +265,26 @@ def _add_information(commands: Any) -> None:
     schema.set_defaults(command=_schema)
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
-    return value
-
-
-def _hours(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of hours, got {text!r}")
-    return value
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text[:9]) > 0):
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text[:9])
-
-
-def _row(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected a row of the table, 0 or more, got {text!r}")
-    return int(text[:18])
-
-
-def _assignment(text: str) -> str:
-    if not text.partition("=")[0] or "=" not in text:
-        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
-    return text
-
-
-def _folder(text: str) -> Path:
-    """A folder that exists or can be made: no part of the path is a file."""
-    path = Path(text)
-    try:
-        files = [part for part in (path, *path.parents) if part.exists() and not part.is_dir()]
-    except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} can't be a folder: {error}") from None
-    if files:
-        raise argparse.ArgumentTypeError(f"{str(files[0])!r} is a file, expected a folder")
-    return path
+def _add_new(commands: Any) -> None:
+    kinds = ["data", "model", "optimizer", "attack", "evaluator"]
+    new = _command(
+        commands,
+        "new",
+        "write a component or a plugin of your own to start from: it runs as it is",
+        ["component optimizer my_idea.py", "plugin my_paper --kinds data optimizer evaluator"],
+        "A component is one file, with a spec beside it that runs it against a built-in one. A plugin is a "
+        "distribution: a package, an entry point, specs, tests on the conformance kit, a README.",
+    )
+    what = new.add_subparsers(title="what", metavar="WHAT", required=True)
+    component = what.add_parser("component", help="one file, and a spec that runs it", allow_abbrev=False)
+    component.add_argument("kind", metavar="KIND", choices=kinds, help=", ".join(kinds))
+    component.add_argument("file", metavar="FILE.py", type=Path, help="its name is the plugin's and the component's")
+    component.set_defaults(command=_new_component)
+    plugin = what.add_parser("plugin", help="a distribution of its own", allow_abbrev=False)
+    plugin.add_argument("name", metavar="NAME", help="as specs will name it, say my_paper")
+    plugin.add_argument("--kinds", nargs="+", choices=kinds, default=kinds, metavar="KIND", help="(default: all five)")
+    plugin.add_argument("--out", type=folder, metavar="DIR", help="where its folder goes (default: here)")
+    plugin.set_defaults(command=_new_plugin)
 
 
 def _load(arguments: argparse.Namespace) -> Any:
@@ -363,6 +337,18 @@ def _store(arguments: argparse.Namespace) -> int:
     if arguments.action is None:
         return store_command(arguments.store)
     return prune_command(arguments.store, arguments.yes, 3600 * arguments.keep_hours)
+
+
+def _new_component(arguments: argparse.Namespace) -> int:
+    from kempeframe.new import new_component
+
+    return new_component(arguments.kind, arguments.file)
+
+
+def _new_plugin(arguments: argparse.Namespace) -> int:
+    from kempeframe.new import new_plugin
+
+    return new_plugin(arguments.name, arguments.kinds, arguments.out)
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from kempeframe.store import NEEDS, Store
 from kempeframe.study import Study
 from kempeframe.written import spec_text
 
-DRAWING = 4  # raised when figures or event files come to look different
+DRAWING = 5  # raised when figures or event files come to look different
 
 
 class RunDirectory:
@@ -73,7 +73,7 @@ class RunDirectory:
             picture = self.path / "figures" / f"{figure.name}.png"
             if picture.exists():
                 pictures.append(picture)
-        if self._changed("tensorboard", join(rows, digest_of(claims), *self.now.values())) or drawn:
+        if self._changed("tensorboard", join(DRAWING, rows, digest_of(claims), *self.now.values())) or drawn:
             from kempeframe import tracking
             from kempeframe.claims_picture import draw_claims
 

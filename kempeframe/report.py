@@ -15,7 +15,7 @@ from kempeframe.report_comparing import claim_rows, environment_differences, pic
 from kempeframe.report_drawing import measured_text, wanted_text
 from kempeframe.report_reading import RunRecord, Unreadable, read_run
 from kempeframe.report_table import script_json
-from kempeframe.report_view import SYMBOLS, PictureView, RunView, labels_of
+from kempeframe.report_view import FAILURES, SYMBOLS, PictureView, RunView, labels_of
 from kempeframe.status import write_text
 
 PAGE = Path(__file__).parent / "report_page"
@@ -78,6 +78,7 @@ def render(records: Sequence[RunRecord]) -> str:
         json=lambda value: Markup(script_json(value)),
         highlighted=lambda text: Markup(highlighted(text)),
         picture_view=PictureView,
+        most=FAILURES,
     )
     return environment.get_template("page.html").render(
         version=__version__,

@@ -89,9 +89,8 @@ def spec_differences(runs: Sequence[RunRecord]) -> list[Difference]:
 
 
 def environment_differences(runs: Sequence[RunRecord]) -> list[Difference]:
-    """What differs between the environments; how long a run took and where are no difference that matters."""
-    kept = [{k: v for k, v in (run.environment or {}).items() if k not in ("seconds", "cores")} for run in runs]
-    return _differences([flat(environment) for environment in kept])
+    """What differs between the environments, as the page shows them."""
+    return _differences([dict(run.environment_rows) for run in runs])
 
 
 def _differences(tables: Sequence[Mapping[str, str]]) -> list[Difference]:

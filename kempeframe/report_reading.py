@@ -7,7 +7,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import tomli
@@ -19,6 +19,7 @@ from kempeframe.status import alive
 
 Columns = Mapping[str, Sequence[Any]]
 STATES = ("done", "running", "stopped", "broken")
+ENVIRONMENT = ("commit", "device", "python", "platform", "cores")
 DRAWN_CLAIMS = "claims"  # figures/claims.png: the page draws the claims itself
 
 
@@ -99,6 +100,19 @@ class RunRecord:
     def unexpected(self) -> list[JudgedClaim]:
         """The claims whose verdict is not the expected one."""
         return [claim for claim in self.claims or () if not claim.as_expected]
+
+    @property
+    def environment_rows(self) -> list[tuple[str, str]]:
+        """(name, value) of where it ran and of what was installed there, one line each."""
+        found = self.environment or {}
+        rows = [(name, str(found[name])) for name in ENVIRONMENT if found.get(name) is not None]
+        versions, plugins = found.get("versions"), found.get("plugins")
+        rows += [(str(k), str(v)) for k, v in versions.items()] if isinstance(versions, Mapping) else []
+        for name, plugin in plugins.items() if isinstance(plugins, Mapping) else ():
+            held = plugin if isinstance(plugin, Mapping) else {}
+            editable = " (editable)" if held.get("editable") else ""
+            rows.append((f"plugin {name}", f"{held.get('version', '')}{editable}"))
+        return rows
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -194,8 +208,8 @@ def _claim(found: Mapping[str, Any], stated: Mapping[str, Any]) -> JudgedClaim:
         statement=str(found["statement"]),
         source=str(found["source"]),
         kind=str(found["kind"]),
-        verdict=found["verdict"],
-        expected=found["expected"],
+        verdict=_decision(found["verdict"]),
+        expected=_decision(found["expected"]),
         reason=str(found["reason"]),
         seeds_needed=found["seeds_needed"],
         parts=tuple(_part(part) for part in found["parts"]),
@@ -203,11 +217,20 @@ def _claim(found: Mapping[str, Any], stated: Mapping[str, Any]) -> JudgedClaim:
     )
 
 
+def _decision(found: Any) -> Decision:
+    if found not in get_args(Decision):
+        raise ValueError(f"no verdict is {found!r}")
+    decision: Decision = found
+    return decision
+
+
 def _part(found: Mapping[str, Any]) -> Part:
     low, high = map(float, found["interval"])
     interval = Interval(float(found["estimate"]), low, high, int(found["seeds"]), str(found["method"]))
     region = Region(*map(float, found["region"]))
-    return Part(label=str(found["configuration"]), interval=interval, region=region, decision=found["verdict"])
+    return Part(
+        label=str(found["configuration"]), interval=interval, region=region, decision=_decision(found["verdict"])
+    )
 
 
 def _pictures(folder: Path, stated: Sequence[Mapping[str, Any]], running: bool) -> tuple[Picture, ...]:

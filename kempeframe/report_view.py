@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,14 @@ import attrs
 from kempeframe.claims import Part
 from kempeframe.report_comparing import value_text
 from kempeframe.report_drawing import Graphic, graphic, scale_of
-from kempeframe.report_reading import JudgedClaim, Picture, RunRecord
+from kempeframe.report_reading import ENVIRONMENT, JudgedClaim, Picture, RunRecord
 from kempeframe.report_table import predicted_data, results_data
 from kempeframe.status import duration, headline
 
 VERDICTS = ("holds", "fails", "undecided", "not comparable")
 SYMBOLS = {"holds": "✓", "fails": "✗", "undecided": "?", "not comparable": "≠"}
-FAILURES = 50  # that are shown one by one
+FAILURES = 50  # that are shown; of trials with one error, as many
+ALIKE = 20.0  # widths of intervals that differ by more than this factor are not drawn on one axis
 
 
 @attrs.frozen
@@ -41,10 +43,18 @@ class ClaimView:
     claim: JudgedClaim
 
     @cached_property
+    def one_axis(self) -> bool:
+        """Whether all comparisons can be seen on one axis."""
+        widths = [part.interval.high - part.interval.low for part in self.claim.parts]
+        widths = [width for width in widths if math.isfinite(width) and width > 0]
+        return not widths or max(widths) / min(widths) < ALIKE
+
+    @cached_property
     def parts(self) -> list[PartView]:
-        """All comparisons on one axis."""
-        scale = scale_of(self.claim.parts, self.claim.kind)
-        return [PartView(part, graphic(part, scale)) for part in self.claim.parts]
+        """All comparisons, on one axis where they are alike."""
+        kind, parts = self.claim.kind, self.claim.parts
+        common = scale_of(parts, kind)
+        return [PartView(part, graphic(part, common if self.one_axis else scale_of([part], kind))) for part in parts]
 
     @property
     def shown(self) -> PartView | None:
@@ -129,6 +139,15 @@ class PictureView:
         if stated.get("statistic") == "median":
             text += "; medians"
         return text
+
+
+@attrs.frozen
+class FailureView:
+    """An error, and the trials that failed with it."""
+
+    error: str
+    traceback: str
+    trials: list[str]
 
 
 @attrs.frozen(eq=False)
@@ -229,17 +248,14 @@ class RunView:
         seeds = len(set(table.get("seed", ())))
         return f"{rows:,} = {_count(points, 'configuration')} × {_count(seeds, 'seed')}"  # noqa: RUF001
 
-    @property
-    def failures(self) -> list[dict[str, str]]:
-        """Failed trials: where, error, traceback."""
-        return [
-            {
-                "where": _where(failure),
-                "error": str(failure.get("error", "")),
-                "traceback": str(failure.get("traceback", "")),
-            }
-            for failure in self.run.failures[:FAILURES]
-        ]
+    @cached_property
+    def failures(self) -> list[FailureView]:
+        """What failed, trials of one error and traceback together."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for failure in self.run.failures:
+            key = str(failure.get("error", "")), str(failure.get("traceback", ""))
+            found.setdefault(key, []).append(_where(failure))
+        return [FailureView(error, traceback, trials) for (error, traceback), trials in found.items()]
 
     @property
     def file_name(self) -> str:
@@ -268,18 +284,10 @@ class RunView:
     @property
     def environment(self) -> list[tuple[str, str]]:
         """(name, value), one line each."""
-        found = self.run.environment or {}
-        rows = [
-            (name, str(found[name])) for name in ("commit", "device", "python", "platform", "cores") if found.get(name)
-        ]
-        if isinstance(found.get("seconds"), (int, float)):
-            rows.append(("time of all trials", duration(found["seconds"])))
-        versions, plugins = found.get("versions"), found.get("plugins")
-        rows += [(str(k), str(v)) for k, v in versions.items()] if isinstance(versions, Mapping) else []
-        for name, plugin in plugins.items() if isinstance(plugins, Mapping) else ():
-            held = plugin if isinstance(plugin, Mapping) else {}
-            editable = " (editable)" if held.get("editable") else ""
-            rows.append((f"plugin {name}", f"{held.get('version', '')}{editable}"))
+        rows = self.run.environment_rows
+        seconds = (self.run.environment or {}).get("seconds")
+        if isinstance(seconds, (int, float)):
+            rows.insert(len(ENVIRONMENT), ("time of all trials", duration(seconds)))
         return rows
 
 

@@ -3,6 +3,7 @@
 const Tables = (() => {
   const NUMBERS = { NaN: NaN, Infinity: Infinity, "-Infinity": -Infinity };
   const SIZES = [25, 50, 100, 250, 500];
+  const WIDEST = 384; // of a column, in pixels, as the style sheet has it
   const HELP = "Filters: part of a text; = text, != text; > 0.3, <= 2, = 5, 0.1..0.5, > 1 < 3; none for empty cells.";
 
   function element(name, attributes = {}, ...children) {
@@ -112,6 +113,23 @@ const Tables = (() => {
   const plainNumber = (v) => (Number.isFinite(v) ? String(v) : numberText(v));
   const quoted = (cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
 
+  const pen = document.createElement("canvas").getContext("2d");
+  function measure(words, font, family) {
+    pen.font = `${font} ${getComputedStyle(document.documentElement).getPropertyValue(family)}`;
+    return pen.measureText(words).width;
+  }
+
+  // The longest texts of a column, as cells show them.
+  function longest(one) {
+    const found = new Set();
+    for (const value of one.distinct) {
+      const cell = cellText(value);
+      if (cell.length > 120) return [cell]; // wider than any column is
+      found.add(cell);
+    }
+    return [...found].sort((a, b) => b.length - a.length).slice(0, 12);
+  }
+
   class Grid {
     constructor(box) {
       const data = JSON.parse(box.querySelector("script").textContent);
@@ -151,6 +169,7 @@ const Tables = (() => {
       this.message = element("p", { class: "grid-message" }, HELP);
       this.box.append(tools, this.frame, this.message);
       this.buildHead();
+      this.box.style.minHeight = "";  // it kept the place until now
     }
 
     chooser() {
@@ -170,7 +189,7 @@ const Tables = (() => {
         panel.append(set);
       }
       const all = (wanted) => { for (const [one, box] of boxes) { box.checked = wanted(one); show(one, box.checked); } this.buildHead(); this.update(); };
-      panel.append(element("div", { class: "all" },
+      panel.prepend(element("div", { class: "all" },
         element("button", { type: "button", onclick: () => all(() => true) }, "All"),
         element("button", { type: "button", onclick: () => all((one) => !one.hidden) }, "Default")));
       const holder = element("div", { class: "columns", onkeydown: (event) => { if (event.key === "Escape" && !panel.hidden) { open(false); button.focus(); } } }, button, panel);
@@ -186,7 +205,7 @@ const Tables = (() => {
         const arrow = element("span", { class: "arrow", "aria-hidden": "true" });
         const button = element("button", { type: "button", class: "sort", onclick: () => this.sort(one) }, element("span", {}, one.name), arrow);
         one.title = element("th", { scope: "col", class: right, "aria-sort": one.draw ? null : "none" }, one.draw ? element("span", { class: "sort" }, one.name) : button);
-        one.title.style.minWidth = `${this.width(one)}ch`;
+        one.title.style.minWidth = `${this.width(one)}px`;
         one.arrow = arrow;
         titles.append(one.title);
         const input = element("input", { type: "text", "aria-label": `Filter ${one.name}`, placeholder: right ? "> 0.3" : "text", autocomplete: "off", spellcheck: "false", oninput: () => this.filter(one, input) });
@@ -199,13 +218,11 @@ const Tables = (() => {
       this.showSorting();
     }
 
-    // Wide enough for what is on other pages too, so that turning pages moves nothing.
+    // Wide enough for what is on other pages too, so that turning pages moves nothing: the longest texts are measured.
     width(one) {
-      if (one.draw) return 22;
-      const step = Math.max(1, Math.floor(one.distinct.length / 3000));
-      let longest = one.name.length * 0.95 + 3;
-      for (let i = 0; i < one.distinct.length; i += step) longest = Math.max(longest, cellText(one.distinct[i]).length + 2);
-      return Math.min(Math.ceil(longest), 40);
+      if (one.draw) return 170;
+      one.wide ??= Math.max(measure(one.name, "600 12.2px", "--mono") + 38, ...longest(one).map((cell) => measure(cell, "13px", "--sans") + 24));
+      return Math.min(Math.ceil(one.wide), WIDEST);
     }
 
     filter(one, input) {

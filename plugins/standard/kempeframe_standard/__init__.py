@@ -45,7 +45,7 @@ def kempeframe_optimizer():  # type: ignore[no-untyped-def]
 def kempeframe_evaluator():  # type: ignore[no-untyped-def]
     outputs = [evaluators_outputs.TestLoss, evaluators_outputs.PerClassAccuracy, evaluators_outputs.CalibrationError]
     robust = [evaluators_robust.RobustAccuracy, evaluators_robust.AttackSanity]
-    curves = [evaluators_trajectory.AtLevel, evaluators_trajectory.AtBest]
+    curves = [evaluators_trajectory.AtLevel, evaluators_trajectory.AlongLevels, evaluators_trajectory.AtBest]
     return [evaluators.TestError, evaluators.Accuracy, *outputs, *robust, *curves]
 
 

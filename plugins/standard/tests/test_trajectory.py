@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 from kempeframe_standard.evaluators import Accuracy
-from kempeframe_standard.evaluators_trajectory import AtBest, AtLevel
+from kempeframe_standard.evaluators_trajectory import AlongLevels, AtBest, AtLevel
 from kempeframe_standard.optimizers_gradient import Sgd
 from kempeframe_standard.schedules import rate_factor
 from kempeframe_standard.training import DivergedError
@@ -39,6 +39,18 @@ def test_between_two_snapshots_everything_is_interpolated_in_the_metric() -> Non
     assert reached([3.0, 1.0, -1.0], 0.5) == pytest.approx({"step": 12.5, "loss": 0.5, "square": 1.0})
     assert reached([math.inf, 1.0], 1.5) == pytest.approx({"step": 10, "loss": 1.0, "square": 1.0})
     assert reached([1.0, 3.0, 5.0], 4.0, "rising") == pytest.approx({"step": 15, "loss": 4.0, "square": 17.0})
+
+
+def test_along_levels_there_is_a_list_of_what_is_at_each() -> None:
+    history = [(10 * i, {"loss": x, "square": x * x}) for i, x in enumerate([3.0, 1.0, -1.0])]
+    evaluator = AlongLevels(measure=Fall(), metric="loss", first=3.0, last=-3.0, points=4)
+    found = evaluator.evaluate(Fitted(data=None, history=history), None)  # type: ignore[arg-type]
+    assert found.keys() == evaluator.columns().keys()
+    assert found["level"] == pytest.approx([3, 1, -1, -3])
+    assert found["step"] == pytest.approx([0, 10, 20, math.inf])
+    assert found["square"] == pytest.approx([9, 1, 1, math.nan], nan_ok=True)
+    with pytest.raises(ValueError, match="expected two levels"):
+        AlongLevels(measure=Fall(), metric="loss", first=1.0, last=1.0)
 
 
 def test_what_is_there_at_once_has_its_first_values_and_what_never_gets_there_none() -> None:

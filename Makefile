@@ -31,7 +31,7 @@ test-slow: install-test
 
 lint: install-test
 	$(BIN)/ruff check .
-	$(BIN)/mypy kempeframe $(wildcard plugins/*/kempeframe_*)
+	$(BIN)/mypy kempeframe $(patsubst %/__init__.py,%,$(wildcard plugins/*/kempeframe_*/__init__.py))
 
 benchmark: install-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'

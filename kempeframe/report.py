@@ -97,9 +97,9 @@ def render(records: Sequence[RunRecord]) -> str:
 
 def highlighted(toml: str) -> str:
     """TOML as HTML: escaped, with a class for each kind of token."""
-    from pygments import highlight  # type: ignore[import-untyped]
-    from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
-    from pygments.lexers.configs import TOMLLexer  # type: ignore[import-untyped]
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers.configs import TOMLLexer
 
     made: Any = highlight(toml, TOMLLexer(stripnl=False), HtmlFormatter(nowrap=True))
     return str(made)

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-PLUGINS = $(patsubst %,-e %,$(wildcard plugins/*))
+PLUGINS = $(patsubst %/pyproject.toml,-e %,$(wildcard plugins/*/pyproject.toml))
 # One thread for each test process: two of them share two cores.
 TEST_ENV = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 

@@ -206,7 +206,7 @@ def test_a_balanced_small_set_has_equal_shares_and_the_test_split_stays(budget: 
     run = Run(0, session)
     task = data.load(run)
     batches = list(itertools.islice(task.train.batches(None, 64, run), 300))
-    questions, first = np.unique(torch.cat([b.inputs for b in batches]).numpy(), axis=0, return_index=True)
+    _questions, first = np.unique(torch.cat([b.inputs for b in batches]).numpy(), axis=0, return_index=True)
     counts = np.unique(torch.cat([b.inputs for b in batches]).numpy(), axis=0, return_counts=True)[1]
     targets = torch.cat([b.targets for b in batches]).numpy()[first][counts > 10]
     assert np.bincount(targets, minlength=7).tolist() == [30] * 7

@@ -96,7 +96,7 @@ REALS = {
 def test_numbers_are_written_as_the_brief_says(encoding: str) -> None:
     words = RealWords(encoding, Vocabulary.of(symbols(encoding)))  # type: ignore[arg-type]
     for value, text in REALS[encoding].items():
-        assert words.vocabulary.text([t for t in words.encode(np.array([[value]]))[0]]) == text
+        assert words.vocabulary.text(list(words.encode(np.array([[value]]))[0])) == text
     assert words.vocabulary.text(words.encode(np.array([[-0.0]]))[0]) == REALS[encoding][0.0]  # T17
 
 

@@ -218,7 +218,7 @@ def test_a_network_learns_to_write_a_small_table(session: Session) -> None:
 
 def history(accuracies: list[float], losses: list[float] | None = None) -> list[tuple[int, dict[str, float]]]:
     losses = losses or [1.0] * len(accuracies)
-    return [(10 * i, {"accuracy": a, "test_loss": loss}) for i, (a, loss) in enumerate(zip(accuracies, losses, strict=True))]
+    return [(10 * i, {"accuracy": a, "test_loss": loss}) for i, (a, loss) in enumerate(zip(accuracies, losses, strict=True))]  # noqa: E501
 
 
 def test_the_escape_step_is_the_first_above_a_level_or_censored(session: Session) -> None:

@@ -15,6 +15,7 @@ from kempeframe_flavors_of_margin.norms import Norm, Scope, joined, parted, vect
 Step = Literal["unit", "dual"]
 Kink = Literal["none", "clarke"]
 ROW = 1024  # entries between two candidates of a search for the largest
+TINY = 1e-30  # in place of a root of 0
 SAFE = (1e-12, 1e12)  # sums of powers in between have lost nothing to under- or overflow
 
 
@@ -64,6 +65,7 @@ class SteepestDescent(torch.optim.Optimizer):
         if step not in ("unit", "dual"):
             raise ValueError(f'step = {step!r}: expected "unit" or "dual"')
         self.stacked, self.spend_gradients = stacked, spend_gradients
+        self.space: dict[Tensor, Tensor] = {}  # working space that a step need not ask for again
         options = dict(norm=norm, scope=scope, ball=tuple(ball), orthogonalization=orthogonalization)
         super().__init__(
             params, dict(lr=lr, step=step, momentum=momentum, weight_decay=weight_decay, kink=kink, **options)
@@ -114,7 +116,7 @@ class SteepestDescent(torch.optim.Optimizer):
             torch._foreach_add_(params, signs, alpha=-rate)
         elif p == 2 and on_cpu and (size := _size(sources)) is not None:
             torch._foreach_add_(params, sources, alpha=-rate * (1.0 if group["step"] == "dual" else 1 / size))
-        elif p == 3 and on_cpu and _cubic(group, params, sources):
+        elif p == 3 and on_cpu and _cubic(group, params, sources, self.space):
             pass
         elif _is_coordinate(measured):
             self._coordinates(group, params, sources)
@@ -214,13 +216,16 @@ def _size(sources: list[Tensor]) -> float | None:
     return math.sqrt(square) if SAFE[0] < square < SAFE[1] else None
 
 
-def _cubic(group: dict[str, Any], params: list[Tensor], sources: list[Tensor]) -> bool:
+def _cubic(group: dict[str, Any], params: list[Tensor], sources: list[Tensor], space: dict[Tensor, Tensor]) -> bool:
     """The step of p = 3, u = sign(g) sqrt|g| / S^(1/3) with S = sum |g|^(3/2), without pow; False where S is unsafe."""
     roots = []
     total = 0.0
-    for source in sources:
-        root = torch.abs(source).sqrt_()
-        torch.copysign(root, source, out=root)
+    for parameter, source in zip(params, sources, strict=True):
+        root = space.get(parameter)
+        if root is None:
+            root = space[parameter] = torch.empty_like(source, memory_format=torch.contiguous_format)
+        torch.abs(source, out=root)
+        torch.div(source, root.sqrt_().clamp_min_(TINY), out=root)
         total += float(torch.dot(root.view(-1), source.reshape(-1)))
         roots.append(root)
     if not SAFE[0] < total < SAFE[1]:

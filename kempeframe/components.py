@@ -124,8 +124,8 @@ class Data(Component):
 class Model(Component):
     """Builds a network for a task.
 
-    `stackable` says that many networks of this model train faster as one stack (`torch.func.vmap`) than one by one:
-    they are small, and no layer looks at the whole batch.
+    `stackable` says that many networks of this model train faster as one stack (`torch.func.vmap`, or layers that take
+    stacked weights) than one by one: they are small, and no layer looks at the whole batch.
     """
 
     kind: ClassVar[str] = "model"

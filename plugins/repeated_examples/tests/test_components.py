@@ -218,7 +218,9 @@ def test_a_network_learns_to_write_a_small_table(session: Session) -> None:
 
 def history(accuracies: list[float], losses: list[float] | None = None) -> list[tuple[int, dict[str, float]]]:
     losses = losses or [1.0] * len(accuracies)
-    return [(10 * i, {"accuracy": a, "test_loss": loss}) for i, (a, loss) in enumerate(zip(accuracies, losses, strict=True))]  # noqa: E501
+    return [
+        (10 * i, {"accuracy": a, "test_loss": loss}) for i, (a, loss) in enumerate(zip(accuracies, losses, strict=True))
+    ]  # noqa: E501
 
 
 def test_the_escape_step_is_the_first_above_a_level_or_censored(session: Session) -> None:
@@ -337,5 +339,7 @@ def test_arms_train_as_one_stack_each_with_its_own_data_clipping_and_end(session
     for number, job in enumerate(jobs()):
         *_, own = fit_one(job)
         assert own.step == many[number].step
-        for name, tensor in own.network.state_dict().items():
-            torch.testing.assert_close(many[number].network.state_dict()[name], tensor, rtol=1e-3, atol=2e-5)
+        # Outputs, not weights: the bias of the keys has no influence, its gradient is rounding, and Adam blows that up.
+        inputs = job.task.test.examples().inputs
+        with torch.no_grad():
+            torch.testing.assert_close(many[number].network(inputs), own.network(inputs), rtol=1e-3, atol=1e-4)

@@ -91,7 +91,19 @@ def test_gcd_probabilities_are_exact() -> None:
 
 @pytest.mark.parametrize(
     ("base", "digits", "count"),
-    [(2, None, 7), (10, None, 15), (12, None, 20), (30, None, 34), (420, None, 46), (1000, None, 15), (1000, 1, 11), (1000, 2, 15), (100, None, 15), (2023, None, 4), (31, None, 2)],  # noqa: E501
+    [
+        (2, None, 7),
+        (10, None, 15),
+        (12, None, 20),
+        (30, None, 34),
+        (420, None, 46),
+        (1000, None, 15),
+        (1000, 1, 11),
+        (1000, 2, 15),
+        (100, None, 15),
+        (2023, None, 4),
+        (31, None, 2),
+    ],  # noqa: E501
 )
 def test_what_a_base_reveals_has_the_worked_counts(base: int, digits: int | None, count: int) -> None:
     assert len(theory.revealed(base, digits, 100)) == count

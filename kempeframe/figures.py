@@ -25,14 +25,20 @@ class Figure:
     """One picture of the results table."""
 
     name: str = field(doc="file name without ending")
-    rows: Literal["trials", "history"] = field(
-        "trials", "the results table, or one row for each snapshot of each trial"
+    rows: Literal["trials", "history", "events"] = field(
+        "trials",
+        "the results table; one row for each snapshot of each trial; or, of steps at which something happened (inf: it "
+        "did not), the share of trials that still wait for it",
     )
-    x: str = field(doc="column on the x axis; of the history also step")
-    y: str = field(doc="column on the y axis")
+    x: str = field(doc="column on the x axis; of the history also step; of events their steps")
+    y: str = field(doc="column on the y axis; of events, up to which step each was looked for")
     hue: str | None = field(None, "column that gives the colour")
     facet: str | None = field(None, "column that gives the panel")
     theory: str | None = field(None, "column of theory, drawn as a line; dense where x is a component's field")
+    line: tuple[str, str] | None = field(
+        None, "two columns of lists, x and y of one grey line: a bound, say; the mean over all trials"
+    )
+    line_label: str = field("", "of that line, in the legend; default: the name of its second column")
     where: dict[str, Any] = field(attrs.Factory(dict), "rows that are shown; see claims")
     scale: Literal["linear", "log-log", "semilog-x", "semilog-y"] = field("linear", "which axes are logarithmic")
     statistic: Literal["mean", "median"] = field("mean", "what is taken over seeds")
@@ -49,7 +55,7 @@ class Figure:
 
     def columns(self) -> list[str]:
         """Every column it names."""
-        named = [self.x, self.y, self.hue, self.facet, self.theory, *self.where]
+        named = [self.x, self.y, self.hue, self.facet, self.theory, *(self.line or ()), *self.where]
         return [name for name in named if name]
 
     def logarithmic(self, axis: str) -> bool:
@@ -74,6 +80,7 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
     matplotlib.use("Agg", force=False)
     from kempeframe.pictures import Picture
 
+    events = figure.rows == "events"
     facets: list[Any] = list(dict.fromkeys(s.facet for s in series)) or [None]
     with matplotlib.rc_context(STYLE):
         columns = len(facets) if len(facets) <= 3 else 2
@@ -90,7 +97,7 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
             if facet is not None and figure.facet:
                 panel.set_title(f"{_plain(figure.facet)} = {number(facet)}", fontsize=11)
         for panel in grid[:, 0]:
-            panel.set_ylabel(figure.y_label or _plain(figure.y))
+            panel.set_ylabel(figure.y_label or ("share still before it" if events else _plain(figure.y)))
         _legend(grid[0, -1], figure, series, bool(curves), colours)
         if figure.title:
             # Wrapped to the panels' width: the legend stands beside them.
@@ -109,6 +116,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
 }
+OTHER = "#666666"  # of a curve that belongs to no colour
 # Okabe and Ito's colours: told apart with any colour vision.
 CATEGORIES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
@@ -129,7 +137,12 @@ def _panel(
     panel: Axes, figure: Figure, series: Sequence[Series], curves: Sequence[Curve], colours: Mapping[Any, Any]
 ) -> None:
     exact = all(s.exact for s in series)
-    for one in series if not (exact and curves) else ():
+    for one in series if figure.rows == "events" else ():
+        colour = colours[one.hue]
+        panel.step(one.x, one.y, where="post", color=colour, linewidth=1.8)
+        panel.fill_between(one.x, one.low, one.high, step="post", color=colour, alpha=0.15, linewidth=0)
+        panel.set_ylim(-0.03, 1.03)
+    for one in series if not (exact and curves) and figure.rows != "events" else ():
         bars = np.vstack([one.y - one.low, one.high - one.y])
         bars = np.nan_to_num(np.clip(bars, 0, None))
         if figure.logarithmic("y"):  # a bar that reaches below 0 would vanish: it goes down to a tenth of the point
@@ -155,7 +168,7 @@ def _panel(
             panel.plot(one.x, one.theory, "--", color=colours[one.hue], linewidth=1.6)
     for curve in curves:
         line = "-" if exact else "--"
-        panel.plot(curve.x, curve.y, line, color=colours.get(curve.hue, "#666666"), linewidth=1.6, zorder=1.5)
+        panel.plot(curve.x, curve.y, line, color=colours.get(curve.hue, OTHER), linewidth=1.6, zorder=1.5)
     if figure.theory == figure.x and series:  # theory against itself: the diagonal on which points should lie
         ends = [min(s.x.min() for s in series), max(s.x.max() for s in series)]
         panel.plot(ends, ends, "--", color="#888888", linewidth=1.4, zorder=1)
@@ -201,6 +214,9 @@ def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, 
         seeds = "measured, 95 % interval" if any(np.isfinite(s.low).any() for s in series) else "measured"
         handles.append(Line2D([], [], marker="o", linestyle="none", color="#444444", label=seeds))
         handles.append(Line2D([], [], linestyle="--", color="#444444", label="theory"))
+    if figure.line:
+        label = figure.line_label or _plain(figure.line[1])
+        handles.append(Line2D([], [], linestyle="--", color=OTHER, label=label))
     if handles:
         title = figure.hue_label or (_plain(figure.hue) if figure.hue else None)
         panel.legend(

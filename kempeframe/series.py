@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 
 from kempeframe import intervals
+from kempeframe.survival import survival
 from kempeframe.table import POINT, Table
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def series_of(figure: Figure, table: Table) -> list[Series]:
         rows = table.where(figure.where).unrolled([name for name in (figure.x, figure.y, figure.theory) if name])
     except ValueError as error:
         raise NotDrawable(f"figure {figure.name!r}: {error}") from None
+    if figure.rows == "events":
+        return _survivals(figure, rows)
     made = []
     along = [name for name in ("step", POINT) if name in rows.columns and (name == POINT or figure.rows == "history")]
     keys = [name for name in (figure.facet, figure.hue) if name]
@@ -66,6 +69,25 @@ def series_of(figure: Figure, table: Table) -> list[Series]:
     return made
 
 
+def _survivals(figure: Figure, rows: Table) -> list[Series]:
+    """One curve for each colour and panel, of all its fits."""
+    made = []
+    for values, group in rows.groups([name for name in (figure.facet, figure.hue) if name]):
+        steps, until = group.column(figure.x), group.column(figure.y)
+        if steps.dtype == object or until.dtype == object:
+            raise NotDrawable(f"figure {figure.name!r}: {figure.x} or {figure.y} holds text, not numbers")
+        seen = ~np.isnan(steps) & ~np.isnan(until)
+        if not seen.any():
+            continue
+        try:
+            found = survival(steps[seen], until[seen])
+        except ValueError as error:
+            raise NotDrawable(f"figure {figure.name!r}: {error}") from None
+        hue, facet = (values.get(name) if name else None for name in (figure.hue, figure.facet))
+        made.append(Series(hue, facet, found.x, found.share, found.low, found.high, None))
+    return made
+
+
 def _point(figure: Figure, cell: Table) -> tuple[float, float, float, float, float] | None:
     y = cell.column(figure.y)
     x = cell.column(figure.x)
@@ -84,4 +106,5 @@ def _point(figure: Figure, cell: Table) -> tuple[float, float, float, float, flo
         low = high = np.nan
     predicted = cell.column(figure.theory) if figure.theory else np.array([np.nan])
     theory = float(predicted[~np.isnan(predicted)].mean()) if not np.isnan(predicted).all() else np.nan
-    return float(np.mean(x[sound])), estimate, low, high, theory
+    middle = np.median if figure.statistic == "median" else np.mean
+    return float(middle(x[sound])), estimate, low, high, theory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from kempeframe.series import NotDrawable, series_of
 from kempeframe.spec import load_spec
 from kempeframe.store import Store
 from kempeframe.study import run_study
+from kempeframe.survival import survival
 from kempeframe.table import Table
 
 FLAGSHIP = Path(__file__).parents[1] / "specs" / "strong_collapse.toml"
@@ -126,3 +128,49 @@ def test_a_figure_of_the_history_has_a_point_for_each_step() -> None:
     one, two = series_of(Figure(name="f", rows="history", x="step", y="loss", hue="rate"), Table(columns, ["rate"]))
     assert (one.x.tolist(), one.y.tolist()) == ([1, 2], [3, 1])
     assert (two.x.tolist(), two.y.tolist()) == ([1, 2], [8, 5])
+
+
+def test_the_curve_of_kaplan_and_meier_by_hand() -> None:
+    """Five fits: events at 10, 20 and 20, one lost at 15, one that waits to the end. Shares 4/5, then 4/5 * 1/3."""
+    found = survival([10, 20, 20, math.inf, math.inf], [30, 30, 30, 15, 30])
+    assert found.x.tolist() == [0, 10, 20, 30]
+    assert found.share == pytest.approx([1, 0.8, 0.8 / 3, 0.8 / 3])
+    variance = 1 / (5 * 4) + 2 / (3 * 1)
+    width = 1.96 * math.sqrt(variance) / abs(math.log(0.8 / 3))
+    assert found.low[2] == pytest.approx((0.8 / 3) ** math.exp(width), rel=1e-3)
+
+
+def test_where_none_is_lost_the_share_is_a_proportion_of_all() -> None:
+    found = survival([10, 20, math.inf, math.inf], [30] * 4)
+    assert found.share.tolist() == [1, 0.75, 0.5, 0.5]
+    assert (found.low[1], found.high[1]) == pytest.approx((0.19412, 0.99369), abs=1e-5)  # 3 of 4
+    none = survival([math.inf] * 6, [30] * 6)
+    assert none.x.tolist() == [0, 30] and none.share.tolist() == [1, 1]
+    assert none.low[0] == pytest.approx(0.54074, abs=1e-5)
+    for steps, until in (([40], [30]), ([], []), ([math.nan], [30]), ([1, 2], [3])):
+        with pytest.raises(ValueError):
+            survival(steps, until)
+
+
+def test_intervals_of_survival_cover_as_they_say() -> None:
+    """Exponential waiting times, all watched up to 2: the share at 1 is exp(-1)."""
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        times = rng.exponential(size=12)
+        found = survival(np.where(times < 2, times, math.inf), np.full(12, 2.0))
+        at = np.searchsorted(found.x, 1.0, side="right") - 1
+        inside += found.low[at] <= math.exp(-1) <= found.high[at] if at else 1
+    assert inside / 400 > 0.93
+
+
+def test_a_figure_of_events_shows_who_still_waits() -> None:
+    figure = Figure(name="f", rows="events", x="y", y="end", hue="a")
+    rows = table(y=[10.0, 20.0, math.inf, 5.0, 5.0, 5.0], end=[30.0] * 6)
+    first, second = series_of(figure, rows)
+    assert (first.hue, second.hue) == (1, 2)
+    assert first.y == pytest.approx([1, 2 / 3, 1 / 3, 1 / 3]) and second.y.tolist() == [1, 0, 0]
+    (panel,) = draw(figure, [first, second]).axes
+    assert panel.lines[0].get_drawstyle() == "steps-post" and panel.get_ylabel() == "share still before it"
+    with pytest.raises(NotDrawable, match="lies after the end"):
+        series_of(figure, table(y=[40.0] * 6, end=[30.0] * 6))

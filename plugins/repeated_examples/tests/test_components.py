@@ -220,7 +220,7 @@ def history(accuracies: list[float], losses: list[float] | None = None) -> list[
     losses = losses or [1.0] * len(accuracies)
     return [
         (10 * i, {"accuracy": a, "test_loss": loss}) for i, (a, loss) in enumerate(zip(accuracies, losses, strict=True))
-    ]  # noqa: E501
+    ]
 
 
 def test_the_escape_step_is_the_first_above_a_level_or_censored(session: Session) -> None:

@@ -103,7 +103,7 @@ def test_gcd_probabilities_are_exact() -> None:
         (100, None, 15),
         (2023, None, 4),
         (31, None, 2),
-    ],  # noqa: E501
+    ],
 )
 def test_what_a_base_reveals_has_the_worked_counts(base: int, digits: int | None, count: int) -> None:
     assert len(theory.revealed(base, digits, 100)) == count

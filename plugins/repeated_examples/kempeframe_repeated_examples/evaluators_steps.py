@@ -65,8 +65,13 @@ class Staircase(Evaluator):
 
     needs: ClassVar[Needs] = "trajectory"
 
-    measure: SequenceAccuracy = field(MEASURE, "what is measured at each snapshot")
+    measure: Evaluator = field(MEASURE, "sequence_accuracy, as it is measured at each snapshot")
     tolerance: float = field(0.03, "nats between a snapshot's loss and a plateau's", gt=0)
+
+    def __attrs_post_init__(self) -> None:
+        missing = {"accuracy", "test_loss"} - set(self.measure.columns())
+        if missing:
+            raise ValueError(f"measure: expected sequence_accuracy; it gives no {sorted(missing)[0]}")
 
     @property
     def measured(self) -> Evaluator:

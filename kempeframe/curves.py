@@ -20,7 +20,25 @@ POINTS = 200
 
 
 def theory_curves(study: Study, figure: Figure) -> list[Curve]:
-    """One curve for each colour and panel; none where x is no numeric field of a component or theory is not closed."""
+    """One curve for each colour and panel; none where x is no numeric field of a component or theory is not closed.
+
+    And the figure's line, in every panel.
+    """
+    return [*_dense(study, figure), *_line(study, figure)]
+
+
+def _line(study: Study, figure: Figure) -> list[Curve]:
+    """The mean over trials of two columns of lists; none where a trial has none, or they differ in length."""
+    if figure.line is None:
+        return []
+    x, y = ([v for v in study.rows.columns.get(name, []) if isinstance(v, list)] for name in figure.line)
+    if not x or len({len(v) for v in (*x, *y)}) != 1:
+        return []
+    facets = dict.fromkeys(facet for _, facet in _groups(study, figure))
+    return [Curve(None, facet, np.mean(x, axis=0), np.mean(y, axis=0)) for facet in facets]
+
+
+def _dense(study: Study, figure: Figure) -> list[Curve]:
     if figure.theory is None or figure.theory not in study.spec.evaluator_columns:
         return []
     name, metric = study.spec.evaluator_columns[figure.theory]

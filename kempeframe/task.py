@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from kempeframe.runs import Run
 
 
+Weights = Callable[[], Mapping[str, Tensor]]
+
+
 class CannotGive(TypeError):
     """A split was asked for what it does not hold; the message says what it is and what was wanted."""
 
@@ -155,8 +158,14 @@ class StackedSplit:
     part is what its own split gives under its own run.
     """
 
-    def batches_from(self, start: int, batch_size: int, runs: Sequence[Run]) -> Iterator[Batch]:
-        """The batches of a pass after its first `start`; each fit draws from its run's data stream."""
+    def batches_from(
+        self, start: int, batch_size: int, runs: Sequence[Run], weights: Weights | None = None
+    ) -> Iterator[Batch]:
+        """The batches of a pass after its first `start`; each fit draws from its run's data stream.
+
+        `weights` looks at the stacked weights and buffers as they stand, (fits, ...) each, for streams that draw from
+        the networks being trained.
+        """
         raise NotImplementedError
 
     def examples(self) -> Batch:
@@ -170,7 +179,9 @@ class StackedStreams(StackedSplit):
     def __init__(self, splits: Sequence[Split]):
         self.splits = splits
 
-    def batches_from(self, start: int, batch_size: int, runs: Sequence[Run]) -> Iterator[Batch]:
+    def batches_from(
+        self, start: int, batch_size: int, runs: Sequence[Run], weights: Weights | None = None
+    ) -> Iterator[Batch]:
         own = [s.batches_from(start, None, batch_size, run) for s, run in zip(self.splits, runs, strict=True)]
         return map(_joined, zip(*own, strict=False))
 
@@ -200,7 +211,9 @@ class StackedExamples(StackedSplit):
     def __len__(self) -> int:
         return self.length
 
-    def batches_from(self, start: int, batch_size: int, runs: Sequence[Run]) -> Iterator[Batch]:
+    def batches_from(
+        self, start: int, batch_size: int, runs: Sequence[Run], weights: Weights | None = None
+    ) -> Iterator[Batch]:
         orders = torch.stack([torch.randperm(len(self), generator=run.generator("data")) for run in runs])
         return (self._take(orders[:, at : at + batch_size]) for at in range(start * batch_size, len(self), batch_size))
 

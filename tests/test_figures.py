@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kempeframe.curves import theory_curves
-from kempeframe.figures import Figure, draw, number, save
+from kempeframe.figures import Curve, Figure, draw, number, save
 from kempeframe.intervals import mean_interval
 from kempeframe.series import NotDrawable, series_of
 from kempeframe.spec import load_spec
@@ -174,3 +174,22 @@ def test_a_figure_of_events_shows_who_still_waits() -> None:
     assert panel.lines[0].get_drawstyle() == "steps-post" and panel.get_ylabel() == "share still before it"
     with pytest.raises(NotDrawable, match="lies after the end"):
         series_of(figure, table(y=[40.0] * 6, end=[30.0] * 6))
+
+
+def test_a_line_is_the_mean_of_lists_over_trials_and_a_median_figure_takes_the_median_of_x() -> None:
+    rows = table(bound=[[1.0, 2.0]] * 3 + [[3.0, 4.0]] * 3, at=[[0.0, 1.0]] * 6, x=[0.0, 1.0, 5.0, 0.0, 0.0, 9.0])
+    figure = Figure(name="f", x="x", y="y", line=("at", "bound"), statistic="median", line_label="bound")
+    assert [s.x.tolist() for s in series_of(figure, rows)] == [[0.0, 1.0]]
+
+    class Study:
+        class spec:
+            configurations = ()
+            evaluator_columns: dict[str, object] = {}
+
+    study = Study()
+    study.rows = rows  # type: ignore[attr-defined]
+    assert theory_curves(study, figure) == []  # type: ignore[arg-type]  # no panel
+    picture = draw(figure, series_of(figure, rows), [Curve(None, None, np.array([0.0, 1.0]), np.array([2.0, 3.0]))])
+    (panel,) = picture.axes
+    assert panel.lines[-1].get_ydata().tolist() == [2.0, 3.0]
+    assert panel.get_legend().get_texts()[0].get_text() == "bound"

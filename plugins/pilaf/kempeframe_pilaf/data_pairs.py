@@ -362,9 +362,10 @@ class OptimalDesign(Listed):
     """The pair density that minimises the limit of n (J* - J): the yardstick. It knows the truth, so is no sampler."""
 
     def table(self, policies: Policies, setting: Setting) -> Array:
-        from kempeframe_pilaf.worlds import bandit_world
+        from kempeframe_pilaf.worlds import BanditWorld, ManyBandits
 
-        return bandit_world(setting.world, "the optimal design").optimal_design.density
+        assert isinstance(setting.world, BanditWorld | ManyBandits)
+        return setting.world.best_pairs
 
     def density(self, problem: Problem) -> Array:
         from kempeframe_pilaf.theory_asymptotics import optimal_design

@@ -32,6 +32,10 @@ class ImplicitReward(Model):
         if self.policy is not None and (self.start is not None or self.reference is not None):
             raise ValueError("policy builds a new one: it does not go with reference or start")
 
+    @property
+    def stackable(self) -> bool:
+        return self.policy is not None  # on a bandit: 16 fits as one take a seventh of the time
+
     def build(self, task: Task, run: Run) -> nn.Module:
         import copy
 

@@ -6,18 +6,19 @@ many processes there are and where a fit was interrupted changes nothing, and sc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 import torch
 from kempeframe_standard.draws import Draws
+from kempeframe_standard.training.passes import changed
 from torch import Tensor, nn
 
 from kempeframe.runs import Run
-from kempeframe.task import Batch, CannotGive, Examples, Split
-from kempeframe_pilaf.networks import ImplicitRewardNetwork, Policies
-from kempeframe_pilaf.worlds import World
+from kempeframe.task import Batch, CannotGive, Examples, Split, StackedSplit, Weights
+from kempeframe_pilaf.networks import ImplicitRewardNetwork, Policies, TablePolicy
+from kempeframe_pilaf.worlds import BanditWorld, ManyBandits, World
 
 if TYPE_CHECKING:
     from kempeframe_pilaf.data_pairs import Preferences
@@ -80,7 +81,13 @@ def labelled_pairs(
     """The pairs with these numbers, (n,): packed inputs, and targets that are 1 where the first response won."""
     draws = Draws(seed, index.to(world.train_prompts.device))
     chosen = attrs.evolve(world, train_prompts=world.test_prompts) if test else world
-    prompts = chosen.drawn(draws.uniform(PROMPT, 1)[:, 0])
+    return pairs_of(scheme, world, policies, draws, chosen.drawn(draws.uniform(PROMPT, 1)[:, 0]))
+
+
+def pairs_of(
+    scheme: Preferences, world: World, policies: Policies, draws: Draws, prompts: Tensor
+) -> tuple[Batch, Counts]:
+    """A pair for each row of draws and prompts, (n, P)."""
     setting = Setting(prompts, draws, world)
     drawn = scheme.draw(policies, setting)
     difference = world.reward(prompts, drawn.first) - world.reward(prompts, drawn.second)
@@ -88,7 +95,8 @@ def labelled_pairs(
     margin = policies.reference_margin(prompts, drawn.first, drawn.second)
     inputs = world.space.packed(prompts, drawn.first, drawn.second, margin)
     equal = float((drawn.first == drawn.second).all(dim=1).sum())
-    return Batch(inputs, targets, index, drawn.weights), Counts(float(len(index)), drawn.generations, equal)
+    counts = Counts(float(len(prompts)), drawn.generations, equal)
+    return Batch(inputs, targets, draws.index, drawn.weights), counts
 
 
 def won(difference: Tensor, uniforms: Tensor, labels: str) -> Tensor:
@@ -158,6 +166,62 @@ class LivePairs(Split):
             network.count(*attrs.astuple(counts), add=True)
             yield from _parts(batch, batch_size)
             at = end
+
+    @property
+    def form(self) -> object:
+        """Streams of one scheme on bandits of one shape can be stacked."""
+        if not isinstance(self.world, BanditWorld):
+            return None
+        return "live pairs", self.scheme.digest, self.world.features.shape
+
+    @staticmethod
+    def stack(splits: Sequence[LivePairs]) -> StackedSplit:
+        return StackedLivePairs(splits)
+
+
+class StackedLivePairs(StackedSplit):
+    """Streams of several bandits, drawn as one with several times the prompts. Nothing is counted."""
+
+    def __init__(self, splits: Sequence[LivePairs]):
+        self.scheme, self.last = splits[0].scheme, splits[0].last
+        self.worlds = [split.world for split in splits if isinstance(split.world, BanditWorld)]
+        first = self.worlds[0]
+        self.all = ManyBandits(
+            space=first.space,
+            train_prompts=first.train_prompts,
+            test_prompts=first.test_prompts,
+            bandits=self.worlds,
+        )
+
+    def batches_from(
+        self, start: int, batch_size: int, runs: Sequence[Run], weights: Weights | None = None
+    ) -> Iterator[Batch]:
+        if weights is None:
+            raise CannotGive("these training splits draw from the networks being trained; give `policy` to freeze them")
+        seeds = [int(torch.randint(2**62, (), generator=run.generator("data"))) for run in runs]
+        return self._from(start, batch_size, torch.tensor(seeds), weights)
+
+    def _from(self, start: int, batch_size: int, seeds: Tensor, weights: Weights) -> Iterator[Batch]:
+        together, at = self.scheme.draw_ahead * batch_size, start * batch_size
+        while self.last is None or at < self.last:
+            end = at + together if self.last is None else min(at + together, self.last)
+            policies = self._policies(weights())
+            with torch.no_grad():
+                draws = Draws.of_several(seeds, torch.arange(at, end))
+                prompts = self.all.drawn(draws.uniform(PROMPT, 1)[:, 0])
+                batch, _ = pairs_of(self.scheme, self.all, policies, draws, prompts)
+                batch.inputs[:, 0] -= self.all.offsets(len(prompts))
+            rows = changed(batch, lambda tensor: tensor.unflatten(0, (len(seeds), -1)))
+            for part in range(0, end - at, batch_size):
+                yield changed(rows, lambda tensor, part=part: tensor[:, part : part + batch_size])  # type: ignore[misc]
+            at = end
+
+    def _policies(self, weights: Mapping[str, Tensor]) -> Policies:
+        """The networks as they stand, as one table."""
+        own = {name.removeprefix("policy."): value for name, value in weights.items() if name.startswith("policy.")}
+        table = own["log_reference"] + torch.einsum("fxkd,fd->fxk", own["features"], own["theta"])
+        policy = TablePolicy(table.log_softmax(dim=2).flatten(0, 1))
+        return Policies(policy, self.all.reference, self.worlds[0].beta, self.all.space)
 
 
 class BoundedLivePairs(LivePairs):

@@ -38,6 +38,12 @@ class Limit:
         return float(self.weights.max() / self.weights.min())
 
     @property
+    def anisotropy(self) -> float:
+        """Largest relative deviation of an eigenvalue from their mean: 0 where the error is isotropic in J."""
+        mean = self.weights.mean()
+        return float(np.abs(self.weights / mean - 1).max())
+
+    @property
     def variance(self) -> float:
         """Of n (J* - J)."""
         return float((self.weights**2).sum() / (2 * self.beta**2))
@@ -100,7 +106,7 @@ class Design:
 
 
 def optimal_design(
-    log_policy: Array, reward: Array, g: Array, rho: Array, tolerance: float = 1e-4, steps: int = 3000
+    log_policy: Array, reward: Array, g: Array, rho: Array, tolerance: float = 1e-3, steps: int = 2000
 ) -> Design:
     """The density that minimises tr(Sigma* A^-1), by the multiplicative algorithm (L-optimal design; brief, 3.5).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -70,6 +71,11 @@ class BanditWorld(World):
         return TablePolicy(self.log_reference)
 
     @property
+    def best_pairs(self) -> Array:
+        """The optimal design, (X, K, K)."""
+        return self.optimal_design.density
+
+    @property
     def optimal_design(self) -> Design:
         """The best pair density at the truth, (X, K, K); kept, for all schemes are measured by it."""
         parts = (self.features, self.log_reference, self.rewards)
@@ -84,6 +90,40 @@ class BanditWorld(World):
     def reward(self, prompts: Tensor, responses: Tensor) -> Tensor:
         table = torch.from_numpy(self.rewards).to(prompts.device)
         return table[prompts[:, 0], responses[:, 0]]
+
+
+@attrs.frozen(eq=False, kw_only=True, slots=False)
+class ManyBandits(World):
+    """Several bandits of one shape as one: prompt x of bandit i is number i X + x. Rows of all come in their order."""
+
+    bandits: Sequence[BanditWorld]
+
+    @cached_property
+    def rewards(self) -> Tensor:
+        """r* of all, (bandits X, K)."""
+        return torch.from_numpy(np.concatenate([bandit.rewards for bandit in self.bandits]))
+
+    @cached_property
+    def reference(self) -> TablePolicy:
+        """All references, as one network."""
+        return TablePolicy(np.concatenate([bandit.log_reference for bandit in self.bandits]))
+
+    @cached_property
+    def best_pairs(self) -> Array:
+        """The optimal designs, (bandits X, K, K)."""
+        return np.concatenate([bandit.best_pairs for bandit in self.bandits])
+
+    def drawn(self, uniforms: Tensor) -> Tensor:
+        own = self.bandits[0].drawn(uniforms)
+        return own + self.offsets(len(uniforms))[:, None]
+
+    def offsets(self, rows: int) -> Tensor:
+        """By what the numbers of the prompts of so many rows are shifted, (rows,)."""
+        each = torch.arange(len(self.bandits)) * len(self.bandits[0].features)
+        return each.repeat_interleave(rows // len(self.bandits))
+
+    def reward(self, prompts: Tensor, responses: Tensor) -> Tensor:
+        return self.rewards[prompts[:, 0], responses[:, 0]]
 
 
 _DESIGNS: OrderedDict[bytes, Design] = OrderedDict()

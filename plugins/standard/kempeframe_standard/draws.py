@@ -26,6 +26,14 @@ class Draws:
         self.rows = _mixed(index * _signed(GAMMA) + _signed(seed))
 
     @classmethod
+    def of_several(cls, seeds: Tensor, index: Tensor) -> Draws:
+        """Of the same examples (n,) under each of these seeds (m,) int64, in turn: m n rows."""
+        several = cls.__new__(cls)
+        several.index = index.repeat(len(seeds))
+        several.rows = _mixed((index * _signed(GAMMA))[None] + seeds[:, None]).flatten()
+        return several
+
+    @classmethod
     def of(cls, network: nn.Module, batch: Batch, run: Run) -> Draws:
         """Those of an attack: the same at each call, but new ones at each call while the network is being trained.
 

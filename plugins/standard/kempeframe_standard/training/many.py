@@ -40,7 +40,8 @@ def fit_many(jobs: Sequence[FitJob]) -> Iterator[tuple[int, Snapshot]]:
 def loop_of(jobs: Sequence[FitJob], checkpoints: Checkpoints) -> Loop:
     """The loop of one fit, or of a stack."""
     if len(jobs) > 1:
-        return Loop(jobs, stack_engine(jobs), ManyTasks(jobs), checkpoints)
+        engine = stack_engine(jobs)
+        return Loop(jobs, engine, ManyTasks(jobs, engine.everything), checkpoints)
     return Loop(jobs, _engine(jobs[0]), OneTask(jobs[0]), checkpoints)
 
 

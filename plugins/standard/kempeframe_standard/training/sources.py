@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from kempeframe.components import FitJob
-from kempeframe.task import Batch, CannotGive, Split, StackedSplit
+from kempeframe.task import Batch, CannotGive, Split, StackedSplit, Weights
 from kempeframe_standard.optimizers_gradient import GradientOptimizer
 from kempeframe_standard.training.passes import Draw, moved
 
@@ -44,10 +44,13 @@ class OneTask:
 
 
 class ManyTasks:
-    """The splits of several jobs' tasks, stacked. All are of one form."""
+    """The splits of several jobs' tasks, stacked. All are of one form.
 
-    def __init__(self, jobs: Sequence[FitJob]):
-        self.jobs = jobs
+    `weights` looks at the stacked weights as they stand, for streams that draw from the networks being trained.
+    """
+
+    def __init__(self, jobs: Sequence[FitJob], weights: Weights | None = None):
+        self.jobs, self.weights = jobs, weights
         self.device = torch.device(jobs[0].run.device)
 
     def draw(self, jobs: Sequence[int]) -> Draw:
@@ -56,7 +59,7 @@ class ManyTasks:
         if size is None:
             everything = moved(stacked.examples(), self.device)
             return lambda start: itertools.repeat(everything)
-        return lambda start: stacked.batches_from(start, size, runs)
+        return lambda start: stacked.batches_from(start, size, runs, self.weights)
 
     def validation(self, jobs: Sequence[int]) -> Batch:
         return moved(self._stack(VALIDATION, jobs).examples(), self.device)

@@ -70,6 +70,10 @@ class StackEngine(Engine):
     def weights(self, fit: int) -> Tensors:
         return {name: tensor.detach()[fit].clone() for name, tensor in self.trained.items()}
 
+    def everything(self) -> Tensors:
+        """Weights and buffers as they stand, (fits, ...) each."""
+        return {**{name: tensor.detach() for name, tensor in self.trained.items()}, **self.fixed}
+
     def install(self, fit: int, network: nn.Module) -> None:
         network.load_state_dict(self.weights(fit), strict=False)
 
@@ -192,9 +196,11 @@ def one_pass_serves(jobs: Sequence[FitJob]) -> bool:
 
 
 def _two_examples(job: FitJob) -> Batch:
-    """Of the training split; the fit's random streams stay where they are."""
+    """Of the training split; the fit's random streams and the network's buffers stay as they are."""
     stream = job.run.generator("data")
-    position = stream.get_state()
-    batch = next(iter(job.task.train.batches(None, 2, job.run)))
+    position, buffers = stream.get_state(), [(buffer, buffer.clone()) for buffer in job.network.buffers()]
+    batch = next(iter(job.task.train.batches(job.network, 2, job.run)))
     stream.set_state(position)
+    for buffer, before in buffers:
+        buffer.copy_(before)
     return batch

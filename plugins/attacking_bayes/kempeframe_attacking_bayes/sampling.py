@@ -17,6 +17,7 @@ from kempeframe.task import Snapshot, Task
 from kempeframe_attacking_bayes.forward import forward_many, unflattened
 from kempeframe_attacking_bayes.members import examples_of, member_runs, trained_members
 from kempeframe_attacking_bayes.networks import BayesianNetwork, bayesian
+from kempeframe_attacking_bayes.perceptrons import PerceptronLikelihood
 from kempeframe_attacking_bayes.stacked import PosteriorNetwork
 from kempeframe_attacking_bayes.theory_chains import split_r_hat, worst_of
 from kempeframe_attacking_bayes.theory_hmc import DualAveraging, Potential, leapfrog
@@ -38,7 +39,7 @@ def sample(settings: Hmc, network: nn.Module, task: Task, run: Run) -> Snapshot:
         ValueError: the energy of a chain is not finite where it starts.
     """
     prior = bayesian(network, "hmc")
-    potential = energy_of(prior, task, settings.noise_variance, run.device)
+    potential = Energy(prior, task, settings.noise_variance, run.device)
     state = run.checkpoints.load() or {}
     start = None if "sampler" in state else starts(settings, prior, task, run)
     sampler = Sampler(settings, potential, start, run.generator("optimizer"), state.get("sampler"))
@@ -60,34 +61,45 @@ def sample(settings: Hmc, network: nn.Module, task: Task, run: Run) -> Snapshot:
     return Snapshot(sampler.leapfrogs, posterior, certificate)
 
 
-def energy_of(network: BayesianNetwork, task: Task, noise_variance: float, device: str) -> Potential:
+class Energy:
     """U(q) = sum of losses + |q|^2 / (2 prior_std^2), (chains,) in float64, and its gradient (chains, d).
 
     The losses: cross-entropy; logistic with one output; (f - y)^2 / (2 noise_variance) in regression.
     """
-    examples = examples_of(task)
-    inputs, targets = examples.inputs.to(device), examples.targets.to(device)
-    inner, prior_std = network.network.eval(), network.prior_std
 
-    def losses(logits: Tensor) -> Tensor:  # (chains, n, outputs) -> (chains, n)
+    def __init__(self, network: BayesianNetwork, task: Task, noise_variance: float, device: str):
+        examples = examples_of(task)
+        self.inputs, self.targets = examples.inputs.to(device), examples.targets.to(device)
+        self.network, self.prior_std = network.network.eval(), network.prior_std
+        self.noise_variance = noise_variance
+        self.by_hand = PerceptronLikelihood.of(self.network, self.inputs, self.targets)
+
+    def __call__(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        value, gradient = self.by_hand(position) if self.by_hand else self._by_autograd(position)
+        prior = position.square().sum(dim=1, dtype=torch.float64) / (2 * self.prior_std**2)
+        return value + prior, gradient.add_(position, alpha=1 / self.prior_std**2)
+
+    def gradient(self, position: Tensor) -> Tensor:
+        """The gradient alone."""
+        found = self.by_hand.gradient(position) if self.by_hand else self._by_autograd(position)[1]
+        return found.add_(position, alpha=1 / self.prior_std**2)
+
+    def _by_autograd(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            position = position.detach().requires_grad_()
+            logits = forward_many(self.network, unflattened(self.network, position), self.inputs)
+            value = self._losses(logits).sum(dim=1, dtype=torch.float64)
+            (gradient,) = torch.autograd.grad(value.sum(), position)
+        return value.detach(), gradient
+
+    def _losses(self, logits: Tensor) -> Tensor:
+        """(chains, n, outputs) -> (chains, n)."""
+        targets = self.targets
         if targets.is_floating_point():
-            return (logits - targets.reshape(logits.shape[1:])).square().sum(dim=2) / (2 * noise_variance)
+            return (logits - targets.reshape(logits.shape[1:])).square().sum(dim=2) / (2 * self.noise_variance)
         if logits.shape[2] == 1:
             return nn.functional.softplus(-(targets.to(logits) * 2 - 1) * logits[:, :, 0])
         return -log_softmax_in_front(logits).gather(0, targets.expand(1, len(logits), -1))[0]
-
-    def potential(position: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            position = position.detach().requires_grad_()
-            likelihood = losses(forward_many(inner, unflattened(inner, position), inputs)).sum(
-                dim=1, dtype=torch.float64
-            )
-            (gradient,) = torch.autograd.grad(likelihood.sum(), position)
-        position = position.detach()
-        prior = position.square().sum(dim=1, dtype=torch.float64) / (2 * prior_std**2)
-        return likelihood.detach() + prior, gradient.add_(position, alpha=1 / prior_std**2)
-
-    return potential
 
 
 def starts(settings: Hmc, network: BayesianNetwork, task: Task, run: Run) -> Tensor:
@@ -117,6 +129,7 @@ class Sampler:
         state: Mapping[str, Any] | None = None,
     ):
         self.settings, self.potential, self.generator = settings, potential, generator
+        self.gradient_alone = potential.gradient if isinstance(potential, Energy) else None
         self.averaging = DualAveraging(settings.step_size_init, settings.target_acceptance)
         self.done = self.leapfrogs = 0
         self.kept: list[Tensor] = []
@@ -168,7 +181,9 @@ class Sampler:
         steps = min(settings.max_leapfrog, max(1, math.ceil(settings.trajectory_length / step_size)))
         momentum = torch.randn(position.shape, generator=self.generator, dtype=position.dtype).to(position.device)
         before = self.energy + _kinetic(momentum)
-        proposal, end, energy, gradient = leapfrog(self.potential, position, momentum, self.gradient, step_size, steps)
+        proposal, end, energy, gradient = leapfrog(
+            self.potential, position, momentum, self.gradient, step_size, steps, self.gradient_alone
+        )
         self.leapfrogs += steps
         error = energy + _kinetic(end) - before
         error = torch.where(torch.isfinite(error), error, torch.inf)

@@ -5,24 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]  # positions -> U (chains,), float64, and grad U (chains, d)
+Gradient = Callable[[Tensor], Tensor]  # positions -> grad U
 
 
 def leapfrog(
-    potential: Potential, position: Tensor, momentum: Tensor, gradient: Tensor, step_size: float, steps: int
+    potential: Potential,
+    position: Tensor,
+    momentum: Tensor,
+    gradient: Tensor,
+    step_size: float,
+    steps: int,
+    gradient_alone: Gradient | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`steps` of p -= e/2 g, q += e p, g = grad U(q), p -= e/2 g; gives (q, p, U(q), g).
 
-    One gradient a step: that at the start is given, and the half steps between two are taken as one.
+    One gradient a step: that at the start is given, and the half steps between two are taken as one. U is needed at the
+    end; before it `gradient_alone` is asked, where that is given.
     """
-    momentum = momentum - step_size / 2 * gradient
-    for left in range(steps, 0, -1):
-        position = position + step_size * momentum
-        energy, gradient = potential(position)
-        momentum = momentum - (step_size if left > 1 else step_size / 2) * gradient
-    return position, momentum, energy, gradient
+    momentum = torch.add(momentum, gradient, alpha=-step_size / 2)
+    for _ in range(steps - 1):
+        position = torch.add(position, momentum, alpha=step_size)
+        gradient = gradient_alone(position) if gradient_alone else potential(position)[1]
+        momentum.add_(gradient, alpha=-step_size)
+    position = torch.add(position, momentum, alpha=step_size)
+    energy, gradient = potential(position)
+    return position, momentum.add_(gradient, alpha=-step_size / 2), energy, gradient
 
 
 class DualAveraging:

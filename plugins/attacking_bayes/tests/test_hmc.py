@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kempeframe_attacking_bayes.forward import flattened, forward_many, unflattened
 from kempeframe_attacking_bayes.models import Bayesian
 from kempeframe_attacking_bayes.networks import BayesianNetwork
 from kempeframe_attacking_bayes.optimizers_sampling import Hmc
-from kempeframe_attacking_bayes.sampling import Sampler, energy_of, sample
+from kempeframe_attacking_bayes.perceptrons import PerceptronLikelihood, tanh_
+from kempeframe_attacking_bayes.sampling import Energy, Sampler, sample
 from kempeframe_attacking_bayes.stacked import PosteriorNetwork
 from kempeframe_attacking_bayes.theory_chains import effective_sample_size, split_r_hat
 from kempeframe_attacking_bayes.theory_gaussian import conjugate
 from kempeframe_attacking_bayes.theory_hmc import DualAveraging, leapfrog
 from kempeframe_standard.data import Digits
 from kempeframe_standard.models import Linear, Mlp
+from kempeframe_standard.models_images import Cnn
 from torch import Tensor
 
 from kempeframe.checkpoints import Checkpoints
@@ -143,7 +146,7 @@ def digits_energy(run: Run, dtype: str = "float64") -> tuple[Task, BayesianNetwo
     task = Digits(n_train=50, n_test=20, dtype=dtype).load(run)  # type: ignore[arg-type]
     network = Bayesian(model=Mlp(width=5, depth=1, activation="tanh"), prior_std=0.8).build(task, run)
     assert isinstance(network, BayesianNetwork)
-    return task, network, energy_of(network, task, 1.0, "cpu")
+    return task, network, Energy(network, task, 1.0, "cpu")
 
 
 def test_the_energy_is_the_sum_of_losses_and_the_prior(run: Run) -> None:
@@ -165,6 +168,49 @@ def test_the_energy_is_the_sum_of_losses_and_the_prior(run: Run) -> None:
         assert torch.allclose(gradient[row], torch.cat([p.reshape(-1) for p in parts]), atol=1e-10)
 
 
+PERCEPTRONS = [
+    Mlp(width=5, depth=1, activation="tanh"),
+    Mlp(width=5, depth=3, activation="relu"),
+    Mlp(width=5, depth=2, activation="tanh", bias=False),
+    Mlp(width=5, depth=2, activation="relu", parametrisation="ntk"),
+    Mlp(depth=0),
+]
+
+
+@pytest.mark.parametrize("model", PERCEPTRONS, ids=["tanh", "deep relu", "no bias", "ntk", "linear"])
+def test_the_likelihood_by_hand_is_autograds(model: Mlp, run: Run) -> None:
+    task = Digits(n_train=40, n_test=10, dtype="float64").load(run)
+    examples, network = task.train.examples(), model.build(task, run)
+    assert examples.targets is not None
+    by_hand = PerceptronLikelihood.of(network, examples.inputs, examples.targets)
+    assert by_hand is not None
+    generator = torch.Generator().manual_seed(2)
+    flat = torch.randn(3, len(flattened(network)), dtype=F64, generator=generator).requires_grad_()
+    logits = forward_many(network.eval(), unflattened(network, flat), examples.inputs)
+    repeated = examples.targets.repeat(3)
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), repeated, reduction="none").view(3, -1).sum(dim=1)
+    (expected,) = torch.autograd.grad(losses.sum(), flat)
+    value, gradient = by_hand(flat.detach())
+    assert torch.allclose(value, losses.detach(), rtol=1e-12)
+    assert torch.allclose(gradient, expected, atol=1e-9)
+    assert torch.allclose(by_hand.gradient(flat.detach()), expected, atol=1e-9)
+
+
+def test_what_is_not_done_by_hand(run: Run) -> None:
+    task = Digits(n_train=10, n_test=5).load(run)
+    examples = task.train.examples()
+    assert examples.targets is not None
+    for model in (Mlp(width=3, activation="gelu"), Cnn(channels=(2,)), Mlp(width=3, dropout=0.1)):
+        assert PerceptronLikelihood.of(model.build(task, run), examples.inputs, examples.targets) is None
+    network = Mlp(width=3).build(task, run)
+    assert PerceptronLikelihood.of(network, examples.inputs, examples.targets.float()) is None
+
+
+def test_fast_tanh_is_tanh() -> None:
+    values = torch.cat([torch.linspace(-12, 12, 999), torch.tensor([-1e30, 1e30, 0.0, 1e-20])])
+    assert torch.allclose(tanh_(values.clone()), values.tanh(), atol=2e-7, rtol=0)
+
+
 def test_two_classes_with_one_output_are_logistic(run: Run, session: Session) -> None:
     task, _, _ = digits_energy(run)
     two = Task(task.splits, task.input_shape, (1,), dtype=task.dtype, classes=2)
@@ -177,7 +223,7 @@ def test_two_classes_with_one_output_are_logistic(run: Run, session: Session) ->
     logits, targets = network.network(examples.inputs).detach()[:, 0], examples.targets
     assert targets is not None
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.double(), reduction="sum")
-    found, _ = energy_of(network, two, 1.0, "cpu")(flat)
+    found, _ = Energy(network, two, 1.0, "cpu")(flat)
     assert float(found) == pytest.approx(float(expected + flat.square().sum() / 2), rel=1e-12)
 
 

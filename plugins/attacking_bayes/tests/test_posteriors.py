@@ -172,16 +172,16 @@ def test_snapshots_of_the_training_become_posteriors(fitted: Fit, run: Run) -> N
 def test_the_map_has_no_gradient_of_the_posterior(fitted: Fit, run: Run) -> None:
     """Its weight decay is the prior's: at its end the gradient of U vanishes."""
     from kempeframe_attacking_bayes.networks import BayesianNetwork
-    from kempeframe_attacking_bayes.sampling import energy_of
+    from kempeframe_attacking_bayes.sampling import Energy
 
     data = Digits(n_train=40, n_test=10, dtype="float64")
     fit = fitted(Map(steps=2000, learning_rate=0.01, schedule="cosine"), Bayesian(model=SMALL, prior_std=0.5), data)
     assert isinstance(fit.network, BayesianNetwork)
     position = flattened(fit.network)[None]
-    _, gradient = energy_of(fit.network, fit.task, 1.0, "cpu")(position)
+    _, gradient = Energy(fit.network, fit.task, 1.0, "cpu")(position)
     start = Bayesian(model=SMALL, prior_std=0.5).build(fit.task, run)
     assert isinstance(start, BayesianNetwork)
-    _, before = energy_of(start, fit.task, 1.0, "cpu")(flattened(start)[None])
+    _, before = Energy(start, fit.task, 1.0, "cpu")(flattened(start)[None])
     assert gradient.norm() < 1e-3 * before.norm()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,15 +182,8 @@ def test_a_line_is_the_mean_of_lists_over_trials_and_a_median_figure_takes_the_m
     rows = table(bound=[[1.0, 2.0]] * 3 + [[3.0, 4.0]] * 3, at=[[0.0, 1.0]] * 6, x=[0.0, 1.0, 5.0, 0.0, 0.0, 9.0])
     figure = Figure(name="f", x="x", y="y", line=("at", "bound"), statistic="median", line_label="bound")
     assert [s.x.tolist() for s in series_of(figure, rows)] == [[0.0, 1.0]]
-
-    class Study:
-        class spec:
-            configurations = ()
-            evaluator_columns: dict[str, object] = {}
-
-    study = Study()
-    study.rows = rows  # type: ignore[attr-defined]
-    assert theory_curves(study, figure) == []  # type: ignore[arg-type]  # no panel
+    study: Any = SimpleNamespace(rows=rows, spec=SimpleNamespace(configurations=(), evaluator_columns={}))
+    assert theory_curves(study, figure) == []  # no panel
     picture = draw(figure, series_of(figure, rows), [Curve(None, None, np.array([0.0, 1.0]), np.array([2.0, 3.0]))])
     (panel,) = picture.axes
     assert panel.lines[-1].get_ydata().tolist() == [2.0, 3.0]

@@ -7,8 +7,6 @@ know. A network made of these layers says so by `folds` (see training/stacks.py)
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -60,34 +58,8 @@ def affine(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if weight.dim() == 2:
         return functional.linear(inputs, weight, bias)
     rows = inputs.reshape(len(weight), -1, inputs.shape[-1])
-    outputs: Tensor = _BatchedAffine.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
-    return outputs.view(*inputs.shape[:-1], -1)
-
-
-class _BatchedAffine(torch.autograd.Function):
-    """rows (fits, n, in) -> (fits, n, out).
-
-    Autograd's own derivative of the batched product gives the weights' gradient transposed, and copies it once more.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(rows, weight)
-        ctx.biased = bias is not None
-        if bias is None:
-            return torch.bmm(rows, weight.mT)
-        return torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        rows, weight = ctx.saved_tensors
-        for_rows, for_weight, for_bias = ctx.needs_input_grad
-        return (
-            torch.bmm(outer, weight) if for_rows else None,
-            torch.bmm(outer.mT, rows) if for_weight else None,
-            outer.sum(dim=1) if ctx.biased and for_bias else None,
-        )
+    product = torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
+    return product.view(*inputs.shape[:-1], -1)
 
 
 def per_fit(examples: Tensor, fits: int) -> Tensor:

@@ -220,7 +220,7 @@ class IntegersToInteger(SequenceLayout):
     """`V2 + 1 24 + 16` -> `+ 16` (Int2Int); with `places` operands have that many digits, zeros in front."""
 
     def __init__(self, base: int, largest: int, largest_answer: int, places: int | None = None):
-        self.words = IntegerWords(Vocabulary.of([*IntegerWords.symbols(base), "V2"]), base)
+        self.words = IntegerWords(Vocabulary.of([*IntegerWords.symbols(base), "V1", "V2"]), base)
         self.head = self.vocabulary.numbers(["V2"])[0]
         self.places = places
         self.source = 2 + 2 * (1 + (places or width(largest, base)))

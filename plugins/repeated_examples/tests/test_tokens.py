@@ -40,9 +40,7 @@ def test_a_problem_is_written_as_int2int_does() -> None:
     assert inputs.shape == (2, *layout.input_shape) and wanted.shape == (2, layout.output_shape[0])
     assert inputs[0, layout.source] == EOS and (inputs[0, layout.source + 1 :] == targets[0, :-1]).all()
     assert (wanted[0] == -100).sum() == layout.target - 3
-    assert (
-        len(layout.vocabulary) == 1018
-    )  # 15 specials, 1000 digits, two signs, V2; the paper's 1019 words have one more
+    assert len(layout.vocabulary) == 1019  # 15 specials, 1000 digits, two signs, V1 and V2
 
 
 def test_fixed_width_puts_zeros_in_front() -> None:

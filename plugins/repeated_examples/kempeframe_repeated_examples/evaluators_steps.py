@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -59,8 +60,9 @@ class EscapeStep(Evaluator):
 class Staircase(Evaluator):
     """Whether modular multiplication is learned in the steps of theory (C12).
 
-    A snapshot stands on the plateau of index r where its test loss is that plateau's within `tolerance`; what is then
-    compared is the accuracy, which the loss does not imply. The theory is that of the test split's own share of zeros.
+    A snapshot stands on the plateau of index r where its test loss and that of the snapshot before are the plateau's
+    within `tolerance`: what only passes by does not count. Compared is then the accuracy, which the loss does not imply.
+    The theory is that of the test split's own share of zeros.
     """
 
     needs: ClassVar[Needs] = "trajectory"
@@ -100,9 +102,10 @@ class Staircase(Evaluator):
         levels = staircase(data.modulus, shares)
         between = {index: level for index, level in levels.items() if 0 < index < data.modulus - 1}
         found = []
-        for _, metrics in fitted.history:
+        for (_, before), (_, metrics) in itertools.pairwise(fitted.history):
             for level in between.values():
-                if abs(metrics["test_loss"] - level.cross_entropy) < self.tolerance:
+                losses = (before["test_loss"], metrics["test_loss"])
+                if all(abs(loss - level.cross_entropy) < self.tolerance for loss in losses):
                     found.append((metrics["accuracy"], level.accuracy))
         # Given the share of zeros, what is random is the guess among the members of a coset.
         gaps = [abs(a - p) / math.sqrt(max(p * (1 - p), 1e-12) / len(answers)) for a, p in found]

@@ -243,8 +243,9 @@ def test_the_staircase_compares_accuracies_where_the_loss_is_a_plateaus(session:
     answers = seen.task.truth.test_answers()
     zero = (answers == 0).mean()
     one, two = zero + (1 - zero) / 6, zero + (1 - zero) / 3
-    losses = [1.9, (1 - zero) * math.log(6) + 0.02, (1 - zero) * math.log(3), 1.0]
-    seen.history = history([0.27, one + 0.01, two - 0.02, 0.5], losses)
+    first, second = (1 - zero) * math.log(6), (1 - zero) * math.log(3)
+    losses = [1.9, first, first + 0.02, second, second, first, 1.0]
+    seen.history = history([0.27, 0.3, one + 0.01, 0.9, two - 0.02, 0.6, 0.5], losses)
     found: Any = Staircase().evaluate(seen, Run(0, session))
     assert found["snapshots"] == 2 and found["reached"] == 2
     assert found["accuracy"] - found["plateau_accuracy"] == pytest.approx(-0.005)

@@ -17,7 +17,7 @@ Z = 1.959963984540054  # of a normal distribution, 2.5 % lie above
 
 @attrs.frozen(eq=False)
 class Survival:
-    """A step function that jumps at x, each array (points,): from (0, 1) to where the last fit was left."""
+    """A step function that jumps at x, each array (points,): from (0, 1) to the last end."""
 
     x: Array
     share: Array  # that has not had the event up to x and at x
@@ -45,7 +45,7 @@ def survival(steps: npt.ArrayLike, until: npt.ArrayLike) -> Survival:
     share = np.cumprod(1 - count / at_risk)
     whole = not len(times) or bool((ends[~happened] >= times[-1]).all())
     low, high = _of_all(share, len(events)) if whole else _greenwood(share, at_risk, count)
-    end = float(last.max())
+    end = float(ends.max())
     x = np.concatenate([[0.0], times, [end]])
     first, final = np.ones(1), share[-1:] if len(share) else np.ones(1)
     low_end = low[-1:] if len(low) else _of_all(np.ones(1), len(events))[0]

@@ -172,6 +172,7 @@ def test_a_figure_of_events_shows_who_still_waits() -> None:
     first, second = series_of(figure, rows)
     assert (first.hue, second.hue) == (1, 2)
     assert first.y == pytest.approx([1, 2 / 3, 1 / 3, 1 / 3]) and second.y.tolist() == [1, 0, 0]
+    assert first.x.tolist() == [0, 10, 20, 30] and second.x.tolist() == [0, 5, 30]
     (panel,) = draw(figure, [first, second]).axes
     assert panel.lines[0].get_drawstyle() == "steps-post" and panel.get_ylabel() == "share still before it"
     with pytest.raises(NotDrawable, match="lies after the end"):

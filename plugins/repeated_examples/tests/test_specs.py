@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import kempeframe
+from kempeframe.plan import Plan
 
 SPECS = Path(__file__).parents[3] / "specs"
 ALL = [SPECS / "repeated_examples.toml", *sorted((SPECS / "repeated_examples").glob("*.toml"))]
@@ -41,3 +42,13 @@ def test_sabotage_the_residue_given_away_leaves_no_advantage(tmp_path: Path) -> 
     found = {verdict.claim.statement: verdict.decision for verdict in study.claims}
     assert found["C3: a pool of 10,000 examples learns the task more often than fresh ones"] != "holds"
     assert all(study.rows.columns["sequence_accuracy.solved"]), "the control itself: both arms learn"
+
+
+@pytest.mark.parametrize(("processes", "stacks"), [(1, [18]), (2, [9, 9]), (3, [6, 6, 6]), (16, [3] * 6)])
+def test_processes_share_the_seeds_of_the_default_spec_evenly(processes: int, stacks: list[int]) -> None:
+    """A unit is all arms of one seed: what is computed together does not depend on what is left to do."""
+    plan = Plan.of(kempeframe.load_spec(SPECS / "repeated_examples.toml"))
+    units = list(plan.units(set(plan.fits), stored=lambda key: False, processes=processes))
+    assert [len(unit.fits) for unit in units] == stacks
+    some = list(plan.units({next(iter(plan.fits))}, stored=lambda key: False, processes=2))
+    assert [len(unit.fits) for unit in some] == [3]

@@ -61,7 +61,7 @@ class Staircase(Evaluator):
     """Whether modular multiplication is learned in the steps of theory (C12).
 
     A snapshot stands on the plateau of index r where its test loss and that of the snapshot before are the plateau's
-    within `tolerance`: what only passes by does not count. Compared is then the accuracy, which the loss does not imply.
+    within `tolerance`: what only passes by does not count. Compared is the accuracy, which the loss does not imply.
     The theory is that of the test split's own share of zeros.
     """
 

@@ -91,11 +91,14 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
         for unused in list(grid.flat)[len(facets) :]:
             unused.set_axis_off()
         colours = _colours([s.hue for s in series])
+        series, beyond = _placed(series, figure.logarithmic("x"))
         for panel, facet in zip(panels, facets, strict=True):
             own = [s for s in series if s.facet == facet]
             _panel(panel, figure, own, [c for c in curves if c.facet == facet], colours)
             if facet is not None and figure.facet:
                 panel.set_title(f"{_plain(figure.facet)} = {number(facet)}", fontsize=11)
+            if beyond is not None:
+                _tick_infinity(panel, beyond)
         for panel in grid[:, 0]:
             panel.set_ylabel(figure.y_label or ("share still before it" if events else _plain(figure.y)))
         _legend(grid[0, -1], figure, series, bool(curves), colours)
@@ -185,6 +188,27 @@ def _panel(
         panel.set_yscale("log")
         _tick(panel.yaxis, np.concatenate([s.y for s in series]))
     panel.set_xlabel(figure.x_label or _plain(figure.x))
+
+
+def _placed(series: Sequence[Series], logarithmic: bool) -> tuple[list[Series], float | None]:
+    """Where x is infinite (no limit), points stand a step beyond the largest: that place, and the series with it."""
+    found = np.concatenate([s.x for s in series]) if series else np.empty(0)
+    finite = found[np.isfinite(found)]
+    if not np.isposinf(found).any() or not len(finite) or (logarithmic and finite.min() <= 0):
+        return list(series), None
+    low, high = finite.min(), finite.max()
+    beyond = high * max((high / low) ** 0.25, 2.0) if logarithmic else high + max((high - low) / 4, abs(high) / 4, 1e-9)
+    return [attrs.evolve(s, x=np.where(np.isposinf(s.x), beyond, s.x)) for s in series], float(beyond)
+
+
+def _tick_infinity(panel: Axes, place: float) -> None:
+    """Label the place of infinity, and nothing else there."""
+    low, high = panel.get_xlim()
+    across = panel.transData.transform  # to pixels, for labels need room
+    room = across((place, 0))[0] - 25
+    kept = [tick for tick in panel.get_xticks() if low <= tick and across((tick, 0))[0] < room]
+    panel.set_xticks([*kept, place], [*(number(float(tick)) for tick in kept), "∞"])
+    panel.set_xlim(low, high)
 
 
 def _tick(axis: Axis, values: np.ndarray) -> None:

@@ -189,3 +189,15 @@ def test_a_line_is_the_mean_of_lists_over_trials_and_a_median_figure_takes_the_m
     (panel,) = picture.axes
     assert panel.lines[-1].get_ydata().tolist() == [2.0, 3.0]
     assert panel.get_legend().get_texts()[0].get_text() == "bound"
+
+
+def test_a_place_without_limit_stands_beyond_the_largest_and_is_labelled() -> None:
+    rows = Table(
+        {"a": [10, 10, 100, 100, math.inf, math.inf], "seed": [0, 1] * 3, "y": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]},
+        axes=["a"],
+    )
+    figure = Figure(name="f", x="a", y="y", scale="semilog-x")
+    panel = draw(figure, series_of(figure, rows)).axes[0]
+    places = [float(x) for x in panel.lines[0].get_xdata()]
+    assert places == pytest.approx([10, 100, 200]) and panel.get_xlim()[1] > 200
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["10", "20", "50", "100", "∞"]

@@ -98,7 +98,7 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
             if facet is not None and figure.facet:
                 panel.set_title(f"{_plain(figure.facet)} = {number(facet)}", fontsize=11)
             if beyond is not None:
-                _tick_infinity(panel, beyond)
+                _tick_infinity(panel, *beyond)
         for panel in grid[:, 0]:
             panel.set_ylabel(figure.y_label or ("share still before it" if events else _plain(figure.y)))
         _legend(grid[0, -1], figure, series, bool(curves), colours)
@@ -143,7 +143,8 @@ def _panel(
     for one in series if figure.rows == "events" else ():
         colour = colours[one.hue]
         panel.step(one.x, one.y, where="post", color=colour, linewidth=1.8)
-        panel.fill_between(one.x, one.low, one.high, step="post", color=colour, alpha=0.15, linewidth=0)
+        if len(series) <= 3:  # bands of more lie over each other
+            panel.fill_between(one.x, one.low, one.high, step="post", color=colour, alpha=0.15, linewidth=0)
         panel.set_ylim(-0.03, 1.03)
     for one in series if not (exact and curves) and figure.rows != "events" else ():
         bars = np.vstack([one.y - one.low, one.high - one.y])
@@ -190,23 +191,24 @@ def _panel(
     panel.set_xlabel(figure.x_label or _plain(figure.x))
 
 
-def _placed(series: Sequence[Series], logarithmic: bool) -> tuple[list[Series], float | None]:
-    """Where x is infinite (no limit), points stand a step beyond the largest: that place, and the series with it."""
+def _placed(series: Sequence[Series], logarithmic: bool) -> tuple[list[Series], tuple[float, float] | None]:
+    """Where x is infinite (no limit), points stand beyond the largest: the series so, the largest, and that place."""
     found = np.concatenate([s.x for s in series]) if series else np.empty(0)
     finite = found[np.isfinite(found)]
     if not np.isposinf(found).any() or not len(finite) or (logarithmic and finite.min() <= 0):
         return list(series), None
     low, high = finite.min(), finite.max()
     beyond = high * max((high / low) ** 0.25, 2.0) if logarithmic else high + max((high - low) / 4, abs(high) / 4, 1e-9)
-    return [attrs.evolve(s, x=np.where(np.isposinf(s.x), beyond, s.x)) for s in series], float(beyond)
+    return [attrs.evolve(s, x=np.where(np.isposinf(s.x), beyond, s.x)) for s in series], (float(high), float(beyond))
 
 
-def _tick_infinity(panel: Axes, place: float) -> None:
-    """Label the place of infinity, and nothing else there."""
+def _tick_infinity(panel: Axes, largest: float, place: float) -> None:
+    """Label the place of infinity, and nothing beyond the largest number."""
     low, high = panel.get_xlim()
     across = panel.transData.transform  # to pixels, for labels need room
     room = across((place, 0))[0] - 25
-    kept = [tick for tick in panel.get_xticks() if low <= tick and across((tick, 0))[0] < room]
+    panel.minorticks_off()
+    kept = [tick for tick in panel.get_xticks() if low <= tick <= largest and across((tick, 0))[0] < room]
     panel.set_xticks([*kept, place], [*(number(float(tick)) for tick in kept), "∞"])
     panel.set_xlim(low, high)
 

@@ -30,7 +30,7 @@ class Figure:
         "the results table; one row for each snapshot of each trial; or, of steps at which something happened (inf: it "
         "did not), the share of trials that still wait for it",
     )
-    x: str = field(doc="column on the x axis; of the history also step; of events their steps")
+    x: str = field(doc="column on the x axis, of numbers or names; of the history also step; of events their steps")
     y: str = field(doc="column on the y axis; of events, up to which step each was looked for")
     hue: str | None = field(None, "column that gives the colour")
     facet: str | None = field(None, "column that gives the panel")
@@ -91,7 +91,11 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
         for unused in list(grid.flat)[len(facets) :]:
             unused.set_axis_off()
         colours = _colours([s.hue for s in series])
-        series, beyond = _placed(series, figure.logarithmic("x"))
+        names = next((s.names for s in series if s.names), ())
+        if names:
+            series, beyond, curves = _beside(series), None, ()
+        else:
+            series, beyond = _placed(series, figure.logarithmic("x"))
         for panel, facet in zip(panels, facets, strict=True):
             own = [s for s in series if s.facet == facet]
             _panel(panel, figure, own, [c for c in curves if c.facet == facet], colours)
@@ -99,6 +103,8 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
                 panel.set_title(f"{_plain(figure.facet)} = {number(facet)}", fontsize=11)
             if beyond is not None:
                 _tick_infinity(panel, *beyond)
+            if names:
+                _tick_names(panel, names)
         for panel in grid[:, 0]:
             panel.set_ylabel(figure.y_label or ("share still before it" if events else _plain(figure.y)))
         _legend(grid[0, -1], figure, series, bool(curves), colours)
@@ -151,8 +157,9 @@ def _panel(
         bars = np.nan_to_num(np.clip(bars, 0, None))
         if figure.logarithmic("y"):  # a bar that reaches below 0 would vanish: it goes down to a tenth of the point
             bars[0] = np.where(one.y > 0, np.minimum(bars[0], 0.9 * one.y), bars[0])
-        style = "-" if one.exact else "o" if figure.theory else "o-"
-        if len(one.x) > MANY and not figure.theory:  # a learning curve: a band, for bars would hide it
+        style = "o" if one.names else "-" if one.exact else "o" if figure.theory else "o-"
+        # A learning curve has a band, for bars would hide it.
+        if len(one.x) > MANY and not one.names and not figure.theory:
             panel.plot(one.x, one.y, color=colours[one.hue], linewidth=1.6)
             low, high = one.y - bars[0], one.y + bars[1]
             panel.fill_between(one.x, low, high, color=colours[one.hue], alpha=0.2, linewidth=0)
@@ -169,7 +176,7 @@ def _panel(
             elinewidth=1.2,
         )
         if one.theory is not None and not curves and figure.theory != figure.x:
-            panel.plot(one.x, one.theory, "--", color=colours[one.hue], linewidth=1.6)
+            panel.plot(one.x, one.theory, color=colours[one.hue], linewidth=1.6, **_of_theory(bool(one.names)))
     for curve in curves:
         line = "-" if exact else "--"
         panel.plot(curve.x, curve.y, line, color=colours.get(curve.hue, OTHER), linewidth=1.6, zorder=1.5)
@@ -182,7 +189,8 @@ def _panel(
         panel.axvline(place, linestyle=":", color="#666666", linewidth=1)
     if not series:
         panel.text(0.5, 0.5, "no finished trials", transform=panel.transAxes, ha="center", color="#666666")
-    if figure.logarithmic("x") and series and all((s.x > 0).all() for s in series):
+    named = any(s.names for s in series)
+    if figure.logarithmic("x") and series and not named and all((s.x > 0).all() for s in series):
         panel.set_xscale("log")
         _tick(panel.xaxis, np.concatenate([s.x for s in series]))
     if figure.logarithmic("y") and any((s.y > 0).any() for s in series):
@@ -200,6 +208,27 @@ def _placed(series: Sequence[Series], logarithmic: bool) -> tuple[list[Series], 
     low, high = finite.min(), finite.max()
     beyond = high * max((high / low) ** 0.25, 2.0) if logarithmic else high + max((high - low) / 4, abs(high) / 4, 1e-9)
     return [attrs.evolve(s, x=np.where(np.isposinf(s.x), beyond, s.x)) for s in series], (float(high), float(beyond))
+
+
+def _of_theory(named: bool) -> dict[str, Any]:
+    """A line, or a dash at each name."""
+    return {"linestyle": "none", "marker": "_", "markersize": 16} if named else {"linestyle": "--"}
+
+
+def _beside(series: Sequence[Series]) -> list[Series]:
+    """Where x are names, the colours stand side by side at each."""
+    hues = list(dict.fromkeys(s.hue for s in series))
+    width = min(0.15, 0.7 / len(hues))
+    return [attrs.evolve(s, x=s.x + width * (hues.index(s.hue) - (len(hues) - 1) / 2)) for s in series]
+
+
+def _tick_names(panel: Axes, names: Sequence[str]) -> None:
+    """The names under their places, slanted where they would run into each other."""
+    crowded = max(len(name) for name in names) * len(names) > 55
+    slant = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    panel.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], **slant)  # type: ignore[arg-type]
+    panel.set_xlim(-0.6, len(names) - 0.4)
+    panel.grid(False, axis="x")
 
 
 def _tick_infinity(panel: Axes, largest: float, place: float) -> None:
@@ -230,8 +259,9 @@ def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, 
     handles = []
     if figure.hue:
         exact = all(s.exact for s in series)
-        joined: Any = "-" if exact or not figure.theory else "none"
-        marker = "" if exact else "o"
+        named = any(s.names for s in series)
+        joined: Any = "none" if named or (figure.theory and not exact) else "-"
+        marker = "" if exact and not named else "o"
         handles = [
             Line2D([], [], marker=marker, linestyle=joined, color=colour, label=number(hue))
             for hue, colour in colours.items()
@@ -239,7 +269,8 @@ def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, 
     if figure.theory and not all(s.exact for s in series):
         seeds = "measured, 95 % interval" if any(np.isfinite(s.low).any() for s in series) else "measured"
         handles.append(Line2D([], [], marker="o", linestyle="none", color="#444444", label=seeds))
-        handles.append(Line2D([], [], linestyle="--", color="#444444", label="theory"))
+        dash = _of_theory(any(s.names for s in series))
+        handles.append(Line2D([], [], color="#444444", label="theory", **dash))
     if figure.line:
         label = figure.line_label or _plain(figure.line[1])
         handles.append(Line2D([], [], linestyle="--", color=OTHER, label=label))

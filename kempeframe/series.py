@@ -27,6 +27,7 @@ class Series:
     high: np.ndarray
     theory: np.ndarray | None
     exact: bool = False  # y is theory itself
+    names: tuple[str, ...] = ()  # where x is a column of names: x counts them, from 0
 
 
 class NotDrawable(ValueError):
@@ -36,10 +37,11 @@ class NotDrawable(ValueError):
 def series_of(figure: Figure, table: Table) -> list[Series]:
     """The figure's points: one for each configuration, averaged over seeds.
 
-    Of a history there is one for each step; where columns hold lists, one for each of their members, in turn.
+    Of a history there is one for each step; where columns hold lists, one for each of their members, in turn. Names on
+    the x axis stand in the order of the table.
 
     Raises:
-        NotDrawable: x or y holds text, or lists of different lengths.
+        NotDrawable: y holds text, or lists differ in length.
     """
     try:
         rows = table.where(figure.where).unrolled([name for name in (figure.x, figure.y, figure.theory) if name])
@@ -47,12 +49,13 @@ def series_of(figure: Figure, table: Table) -> list[Series]:
         raise NotDrawable(f"figure {figure.name!r}: {error}") from None
     if figure.rows == "events":
         return _survivals(figure, rows)
+    places = _places(figure.x, rows)
     made = []
     along = [name for name in ("step", POINT) if name in rows.columns and (name == POINT or figure.rows == "history")]
     keys = [name for name in (figure.facet, figure.hue) if name]
     for values, group in rows.groups(keys):
         cells = [cell for _, cell in group.groups([a for a in (*table.axes, *along) if a not in keys])]
-        points = [point for cell in cells if (point := _point(figure, cell)) is not None]
+        points = [point for cell in cells if (point := _point(figure, cell, places)) is not None]
         points.sort(key=lambda p: p[0] if np.isfinite(p[0]) else np.inf)
         if not points:
             continue
@@ -64,9 +67,18 @@ def series_of(figure: Figure, table: Table) -> list[Series]:
                 x, y, low, high,
                 theory if figure.theory else None,
                 figure.y in table.exact,
+                tuple(str(value) for value in places),
             )
         )  # fmt: skip
     return made
+
+
+def _places(x: str, rows: Table) -> dict[Any, float]:
+    """Where x holds names or truth values: the place of each, in the order of the rows."""
+    values = [value for value in rows.columns.get(x, []) if value is not None]
+    if not any(isinstance(value, (str, bool)) for value in values):
+        return {}
+    return {value: float(place) for place, value in enumerate(dict.fromkeys(values))}
 
 
 def _survivals(figure: Figure, rows: Table) -> list[Series]:
@@ -88,9 +100,13 @@ def _survivals(figure: Figure, rows: Table) -> list[Series]:
     return made
 
 
-def _point(figure: Figure, cell: Table) -> tuple[float, float, float, float, float] | None:
+def _point(
+    figure: Figure, cell: Table, places: dict[Any, float]
+) -> tuple[float, float, float, float, float] | None:
     y = cell.column(figure.y)
     x = cell.column(figure.x)
+    if places:
+        x = np.array([places.get(value, np.nan) for value in cell.columns[figure.x]])
     if x.dtype == object or y.dtype == object:
         name = figure.x if x.dtype == object else figure.y
         raise NotDrawable(f"figure {figure.name!r}: {name} holds text, not numbers")

@@ -201,3 +201,30 @@ def test_a_place_without_limit_stands_beyond_the_largest_and_is_labelled() -> No
     places = [float(x) for x in panel.lines[0].get_xdata()]
     assert places == pytest.approx([10, 100, 200]) and panel.get_xlim()[1] > 200
     assert [label.get_text() for label in panel.get_xticklabels()] == ["10", "20", "50", "100", "∞"]
+
+
+def test_names_on_the_x_axis_stand_in_the_order_of_the_table_with_the_colours_beside_each_other() -> None:
+    rows = table(a=["sign_descent", "adam"] * 3, kind=["u"] * 2 + ["v"] * 4, seed=[0, 0, 0, 0, 1, 1])
+    figure = Figure(name="f", x="a", y="y", hue="kind", scale="semilog-y")
+    series = series_of(figure, rows)
+    assert [(s.hue, s.x.tolist(), s.names) for s in series] == [
+        ("u", [0, 1], ("sign_descent", "adam")),
+        ("v", [0, 1], ("sign_descent", "adam")),
+    ]
+    assert series[1].y.tolist() == [4.5, 6]
+    picture = draw(figure, series)
+    (panel,) = picture.axes
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["sign descent", "adam"]
+    left, right = (np.asarray(container.lines[0].get_xdata()) for container in panel.containers)
+    assert (left < [0, 1]).all() and (right > [0, 1]).all() and np.allclose(left + right, [0, 2])
+    assert {line.get_linestyle() for container in panel.containers for line in container.lines[:1]} == {"None"}
+
+
+def test_truth_values_on_the_x_axis_are_names_and_theory_is_a_dash_at_each() -> None:
+    rows = table(a=[False] * 3 + [True] * 3, limit=[2.5] * 3 + [5.5] * 3)
+    figure = Figure(name="f", x="a", y="y", theory="limit")
+    (series,) = series_of(figure, rows)
+    assert series.names == ("False", "True") and series.y.tolist() == [2, 6]
+    (panel,) = draw(figure, [series], [Curve(None, None, np.arange(9.0), np.arange(9.0))]).axes
+    dashes = [line for line in panel.lines if line.get_marker() == "_" and line.get_markersize() > 10]  # caps are small
+    assert [line.get_ydata().tolist() for line in dashes] == [[2.5, 5.5]]  # type: ignore[union-attr]

@@ -24,11 +24,12 @@ class EventFile:
         self._writer = RecordWriter(self._file)
         self._writer.write(self._event(wall_time=stamp, file_version="brain.Event:2").SerializeToString())
 
-    def summary(self, values: Iterable[Any], step: int = 0) -> None:
-        """One event that holds Summary.Value messages."""
+    def summary(self, values: Iterable[Any], step: int = 0, at: float | None = None) -> None:
+        """One event that holds Summary.Value messages; `at`: when, in seconds of the epoch (the file's time)."""
         from tensorboard.compat.proto import summary_pb2
 
-        self.event(self._event(wall_time=self._stamp, step=step, summary=summary_pb2.Summary(value=list(values))))
+        when = self._stamp if at is None else at
+        self.event(self._event(wall_time=when, step=step, summary=summary_pb2.Summary(value=list(values))))
 
     def event(self, event: Any) -> None:
         """An event as it is, such as one of another file."""

@@ -60,7 +60,7 @@ class LiveEvents(Progress):
         if worker not in self.files:
             self.files[worker] = self._open(trial, step)
         values = [scalar(training_tag(name, trial.seed), value) for name, value in metrics.items()]
-        self.files[worker].summary(values, step)
+        self.files[worker].summary(values, step, at=time.time())
         self.files[worker].flush()
 
     def _open(self, trial: Trial, first: int) -> EventFile:

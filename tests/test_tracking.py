@@ -237,7 +237,10 @@ def test_live_curves_go_on_after_a_checkpoint_and_start_again_without_one(tmp_pa
         for step in steps:
             live.report(step, {"loss": 1.0 / step})
         live.current("")
-        return [event.step for event in reader(tmp_path / "width=8").Scalars("training/loss, seed 0")]
+        events = reader(tmp_path / "width=8").Scalars("training/loss, seed 0")
+        times = [event.wall_time for event in events]
+        assert times == sorted(set(times)), "each point says when it was, for TensorBoard's axes of time"
+        return [event.step for event in events]
 
     assert train(1, 2, 3) == [1, 2, 3]
     assert train(3, 4) == [1, 2, 3, 4], "resumed"

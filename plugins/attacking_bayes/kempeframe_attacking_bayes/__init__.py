@@ -48,6 +48,7 @@ def kempeframe_attack():  # type: ignore[no-untyped-def]
 def kempeframe_evaluator():  # type: ignore[no-untyped-def]
     return [
         evaluators.AdversarialDetection,
+        evaluators.HalfRadius,
         evaluators.ShiftDetection,
         evaluators_posterior.PosteriorDiagnostics,
         evaluators_posterior.GradientCancellation,

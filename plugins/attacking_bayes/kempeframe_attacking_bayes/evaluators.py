@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from kempeframe_standard.evaluators_robust import UnderAttack
+from kempeframe_standard.evaluators_robust import RobustAccuracy, UnderAttack
 
 from kempeframe import Attack, Evaluator, component, field
 from kempeframe_attacking_bayes.attacks import UNCERTAINTY, Uncertainty, UncertaintyAttack
@@ -55,6 +55,31 @@ class AdversarialDetection(UnderAttack):
         from kempeframe_attacking_bayes.detection import detect
 
         return detect(self, self.attack_of(fitted), fitted, run)
+
+
+@component
+class HalfRadius(RobustAccuracy):
+    """Robust accuracy along `epsilons`, and the radius at which it falls to `level`: what inference buys, as a radius.
+
+    Linear between the radii; nan where the curve does not come down to the level, or never was above it.
+    """
+
+    epsilons: tuple[float, ...] = field((0.0, 0.05, 0.1, 0.15, 0.2), "radii of the curve, ascending", ge=0)
+    level: float = field(0.5, "the accuracy whose radius is sought", gt=0, lt=1)
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.epsilons) < 2 or list(self.epsilons) != sorted(set(self.epsilons)):
+            raise ValueError(f"epsilons = {list(self.epsilons)}: expected two or more, ascending")
+
+    def columns(self) -> Mapping[str, str]:
+        return {**super().columns(), "half_radius": "smallest radius at which the accuracy is `level`"}
+
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
+        from kempeframe_attacking_bayes.theory_detection import crossing
+
+        found = dict(super().evaluate(fitted, run))
+        radii, accuracies = found["epsilon"], found["robust_accuracy_curve"]
+        return {**found, "half_radius": crossing(radii, accuracies, self.level)}
 
 
 @component

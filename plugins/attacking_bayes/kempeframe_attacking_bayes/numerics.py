@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from kempeframe_standard.evaluation import pieces
 from kempeframe_standard.training.losses import cross_entropy
 from torch import Tensor, nn
 
-from kempeframe.components import Measured
+from kempeframe.components import Attack, Measured
 from kempeframe.runs import Run
 from kempeframe.task import Batch
 from kempeframe.trial import Fitted
@@ -58,8 +59,10 @@ def examine(settings: AttackSanity, found: dict[str, Measured], fitted: Fitted, 
     margin = torch.cat(wide, dim=1)
     given: Any = {"attack": settings.attack_of(fitted), "temperatures": settings.temperatures}
     tempered = Tempered(**given)
+    longer = with_steps(settings.attack_of(fitted), settings.steps_factor)
     numbers = {
         "tempered_accuracy": settings.accuracy_under(fitted, run, tempered),
+        "more_steps_accuracy": settings.accuracy_under(fitted, run, longer) if longer else math.nan,
         "zero_gradients": float(torch.cat(zero).mean()),
         "saturated": float((margin.amax(dim=0) > FLOAT32_SATURATION).double().mean()),
         "median_margin": float(margin.double().median()),
@@ -69,10 +72,22 @@ def examine(settings: AttackSanity, found: dict[str, Measured], fitted: Fitted, 
     verdicts = {
         "gradients_live": numbers["zero_gradients"] <= settings.most_zero_gradients,
         "tempered_is_no_stronger": numbers["tempered_accuracy"] >= attacked - settings.tolerance,
+        "more_steps_are_no_weaker": longer is None or numbers["more_steps_accuracy"] <= attacked + settings.tolerance,
         "noise_is_harmless": noise >= clean - settings.largest_noise_drop,
     }
     sane = bool(found["sane"]) and all(verdicts.values())
     return {**found, **numbers, **verdicts, "sane": sane}
+
+
+def with_steps(attack: Attack, factor: int) -> Attack | None:
+    """The attack with so many times as many steps; of one that wraps another, that one's; None where it has none."""
+    whole: Any = attack
+    if (steps := getattr(attack, "steps", None)) is not None:
+        longer: Attack = attrs.evolve(whole, steps=factor * steps)
+        return longer
+    inner = getattr(attack, "attack", None)
+    inner = with_steps(inner, factor) if isinstance(inner, Attack) else None
+    return attrs.evolve(whole, attack=inner) if inner else None
 
 
 def _number(value: Measured) -> float:

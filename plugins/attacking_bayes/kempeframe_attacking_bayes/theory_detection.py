@@ -59,3 +59,13 @@ def roc_curve(positive: npt.ArrayLike, negative: npt.ArrayLike, points: int = 51
     # Where the curve is vertical take its upper end, as a threshold just below does.
     last = np.concatenate([np.diff(false) > 0, [True]])
     return grid, np.interp(grid, false[last], true[last])
+
+
+def crossing(x: npt.ArrayLike, y: npt.ArrayLike, level: float) -> float:
+    """The first x at which y, linear in between, comes down to the level from above; nan where it does not."""
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    falls = np.flatnonzero((y[:-1] > level) & (y[1:] <= level))
+    if not len(falls):
+        return math.nan
+    i = int(falls[0])
+    return float(x[i] + (x[i + 1] - x[i]) * (y[i] - level) / (y[i] - y[i + 1]))

@@ -14,7 +14,7 @@ from kempeframe_attacking_bayes.attacks_faulty import (
     FaultyUnrelatedStep,
 )
 from kempeframe_attacking_bayes.data import GaussianLinear, SemanticShift
-from kempeframe_attacking_bayes.evaluators import AdversarialDetection, ShiftDetection
+from kempeframe_attacking_bayes.evaluators import AdversarialDetection, HalfRadius, ShiftDetection
 from kempeframe_attacking_bayes.evaluators_posterior import (
     GradientCancellation,
     PosteriorDiagnostics,
@@ -125,6 +125,7 @@ def test_attack_on_new_samples(check: Check) -> None:
     AdversarialDetection(attack=PGD),
     AdversarialDetection(uncertainty="epistemic"),
     GradientCancellation(),
+    HalfRadius(epsilons=(0.0, 0.1, 0.3)),
     ScaledLogits(evaluator=RobustAccuracy(attack=PGD), factor=3.0),
     ScaledLogits(evaluator=Accuracy()),
     AttackSanity(attack=PGD, largest=1.0),

@@ -13,7 +13,7 @@ import torch
 from kempeframe_attacking_bayes.attacks import PgdPlus, PosteriorSubset, UncertaintyAttack
 from kempeframe_attacking_bayes.attacks_faulty import FaultyTinyStep
 from kempeframe_attacking_bayes.data import GaussianLinear, SemanticShift
-from kempeframe_attacking_bayes.evaluators import AdversarialDetection, ShiftDetection
+from kempeframe_attacking_bayes.evaluators import AdversarialDetection, HalfRadius, ShiftDetection
 from kempeframe_attacking_bayes.evaluators_posterior import (
     GradientCancellation,
     PosteriorDiagnostics,
@@ -22,10 +22,12 @@ from kempeframe_attacking_bayes.evaluators_posterior import (
 )
 from kempeframe_attacking_bayes.evaluators_sanity import AttackSanity
 from kempeframe_attacking_bayes.models import Bayesian
+from kempeframe_attacking_bayes.numerics import with_steps
 from kempeframe_attacking_bayes.optimizers import Ensemble, ExactGaussian, Map
 from kempeframe_attacking_bayes.optimizers_sampling import Hmc
 from kempeframe_attacking_bayes.shift import fitted_to
 from kempeframe_attacking_bayes.stacked import PosteriorNetwork, stacked
+from kempeframe_attacking_bayes.theory_detection import crossing
 from kempeframe_standard.attacks import Noise, Pgd
 from kempeframe_standard.data import Digits
 from kempeframe_standard.evaluators import Accuracy
@@ -36,7 +38,7 @@ from torch import nn
 
 from kempeframe.components import NoTheory
 from kempeframe.runs import Run
-from kempeframe.task import CannotGive
+from kempeframe.task import Batch, CannotGive
 from kempeframe.trial import Fitted, checked_metrics
 
 Fit = Callable[..., Fitted]
@@ -205,8 +207,49 @@ def test_a_sound_attack_is_sane_and_faulty_ones_are_not(fitted: Fit) -> None:
     tiny = evaluated(AttackSanity(attack=FaultyTinyStep(epsilon=0.1), largest=1.0), fit)
     assert tiny["iterative_beats_one_step"] is False
     assert tiny["sane"] is False
+    assert tiny["more_steps_are_no_weaker"] is True
+    assert tiny["more_steps_accuracy"] < tiny["attacked_accuracy"]  # which shows that its steps do not suffice
+    assert sound["more_steps_are_no_weaker"] is True
+    assert sound["more_steps_accuracy"] == pytest.approx(
+        evaluated(RobustAccuracy(attack=Pgd(epsilon=0.1, steps=80)), fit)["robust_accuracy"]
+    )
     noise = AttackSanity(attack=Noise(epsilon=0.1), largest=1.0)
+    assert math.isnan(evaluated(noise, fit)["more_steps_accuracy"])
     assert evaluated(noise, fit)["sane"] is False
+
+
+class FailsLater(Pgd):
+    """Goes the wrong way once it has more than one step."""
+
+    def objective(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return super().objective(outputs, batch) * (1 if self.steps == 1 else -1)
+
+
+def test_an_attack_that_more_steps_weaken_is_not_sane(fitted: Fit) -> None:
+    fit = fitted(Map(steps=50))
+    settings = AttackSanity(attack=Pgd(epsilon=0.15, steps=1, random_start=False), largest=1.0, tolerance=0.0)
+    assert evaluated(settings, fit)["more_steps_are_no_weaker"] is True
+    failing = FailsLater(epsilon=0.15, steps=1, random_start=False)
+    found = evaluated(attrs.evolve(settings, attack=failing), fit)
+    assert found["more_steps_are_no_weaker"] is False
+    assert found["sane"] is False
+    wrapped = with_steps(PosteriorSubset(attack=Pgd(epsilon=0.1, steps=5)), 3)
+    assert wrapped == PosteriorSubset(attack=Pgd(epsilon=0.1, steps=15))
+    assert with_steps(Noise(epsilon=0.1), 3) is None
+
+
+def test_the_radius_at_which_half_of_the_accuracy_is_left(fitted: Fit) -> None:
+    assert crossing([0, 0.1, 0.2], [0.9, 0.6, 0.2], 0.5) == pytest.approx(0.125)
+    assert crossing([0, 0.1, 0.2, 0.3], [0.9, 0.5, 0.6, 0.1], 0.5) == pytest.approx(0.1)
+    assert math.isnan(crossing([0, 0.1], [0.9, 0.6], 0.5))
+    assert math.isnan(crossing([0, 0.1], [0.4, 0.1], 0.5))
+    fit, radii = fitted(Map(steps=100)), (0.0, 0.05, 0.1, 0.2)
+    found = evaluated(HalfRadius(epsilons=radii, attack=Pgd(epsilon=0.1, steps=10)), fit)
+    curve = [evaluated(RobustAccuracy(attack=Pgd(epsilon=e, steps=10)), fit)["robust_accuracy"] for e in radii]
+    assert found["robust_accuracy_curve"] == pytest.approx(curve)
+    assert np.interp(found["half_radius"], radii, curve) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="expected two or more, ascending"):
+        HalfRadius(epsilons=(0.1, 0.05))
 
 
 def test_saturation_shows(fitted: Fit) -> None:

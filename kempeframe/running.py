@@ -63,6 +63,7 @@ def run_command(spec: Spec, arguments: argparse.Namespace) -> int:
         ended = "stopped"
         raise
     finally:
+        live.close()
         status.end(ended)
     _report(study, console, out, trials_done - start, time.perf_counter() - start)
     for remark in directory.remarks:
@@ -88,6 +89,9 @@ def _report(study: Study, console: Console, out: Path, trial_seconds: float, sec
     console.print(f"trials {trial_seconds:.1f} s{stored}; everything {seconds:.1f} s\n", highlight=False)
     for reason, trials in study.not_covered.items():
         console.print(f"{escape(reason)} ({trials:,} trials)", highlight=False)
+    if unfinished := sum(value is not None and not value for value in study.rows.columns.get("converged", ())):
+        remark = f"{unfinished:,} of {len(study.rows):,} trials rest on fits that did not converge"
+        console.print(f"[yellow]{remark}[/]: column converged", highlight=False)
     if study.claims:
         console.print(verdict_table(study.claims))
     figures = [("figure", out / "figures" / f"{figure.name}.png") for figure in study.spec.figures]

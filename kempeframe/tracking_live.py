@@ -52,6 +52,11 @@ class LiveEvents(Progress):
         if done is not None:
             done.close()
 
+    def close(self) -> None:
+        """Of the trials that ran last."""
+        while self.files:
+            self.files.popitem()[1].close()
+
     def report(self, step: int, metrics: Mapping[str, float], worker: int = 0) -> None:
         row = self.rows.get(worker, -1)
         if row < 0 or not self.names:

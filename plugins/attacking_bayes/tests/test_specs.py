@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import os
 from pathlib import Path
 
 import pytest
+from kempeframe_attacking_bayes.evaluators_posterior import PosteriorDiagnostics
 
 import kempeframe
 
@@ -93,3 +96,62 @@ def test_many_attacks_and_radii_cost_no_refit(tmp_path: Path) -> None:
     more = kempeframe.run(spec, {**overrides, "sweep.attack.epsilon": [0.05, 0.3]}, seeds=1, store=tmp_path)
     assert more.computed == 0
     assert not more.failures
+
+
+DIVERGENT = """
+title = "Chains whose step is too long"
+seeds = 1
+
+[data]
+use = "standard.digits"
+n_train = 60
+n_test = 20
+
+[model]
+use = "attacking_bayes.bayesian"
+model = { use = "standard.mlp", width = 4, depth = 1, activation = "tanh" }
+
+[optimizer]
+use = "attacking_bayes.hmc"
+n_chains = 2
+n_warmup = 0
+n_samples = 10
+thin = 1
+warm_start_steps = 10
+step_size_init = 5.0
+
+[[evaluator]]
+use = "attacking_bayes.posterior_diagnostics"
+"""
+
+
+def test_diverged_chains_are_marked_and_their_diagnostics_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The fit says it, the row is marked, the terminal says so, and TensorBoard shows what went wrong."""
+    from kempeframe.cli import main
+
+    spec, out = tmp_path / "divergent.toml", tmp_path / "out"
+    spec.write_text(DIVERGENT)
+    assert main(["run", str(spec), "--store", str(tmp_path / "store"), "--out", str(out)]) == 0
+    assert "1 of 1 trials rest on fits that did not converge: column converged" in capsys.readouterr().out
+    (row,) = csv.DictReader((out / "table.csv").read_text().splitlines())
+    assert row["converged"] == "False"
+    assert float(row["divergences"]) > 0
+    shown = events(out / "tensorboard")
+    assert {f"training/{name}, seed 0" for name in ("acceptance", "r_hat", "divergences")} <= set(shown)
+    for name in PosteriorDiagnostics().columns():
+        value = float(row[name] or "nan")
+        assert not math.isfinite(value) or shown[f"posterior_diagnostics/{name}"] == pytest.approx(value, rel=1e-5)
+
+
+def events(folder: Path) -> dict[str, float]:
+    """The last value under each tag."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found: dict[str, float] = {}
+    for part in {file.parent for file in folder.rglob("*tfevents*")}:
+        accumulator = EventAccumulator(str(part))
+        accumulator.Reload()
+        found |= {tag: accumulator.Scalars(tag)[-1].value for tag in accumulator.Tags()["scalars"]}
+    return found

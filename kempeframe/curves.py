@@ -28,10 +28,12 @@ def theory_curves(study: Study, figure: Figure) -> list[Curve]:
 
 
 def _line(study: Study, figure: Figure) -> list[Curve]:
-    """The mean over trials of two columns of lists; none where a trial has none, or they differ in length."""
+    """The mean of two columns of lists over the trials shown; none where one has none, or they differ in length."""
     if figure.line is None:
         return []
-    x, y = ([v for v in study.rows.columns.get(name, []) if isinstance(v, list)] for name in figure.line)
+    known = {name: wanted for name, wanted in figure.where.items() if name in study.rows.columns}  # not the history's
+    shown = study.rows.where(known).columns
+    x, y = ([v for v in shown.get(name, []) if isinstance(v, list)] for name in figure.line)
     if not x or len({len(v) for v in (*x, *y)}) != 1:
         return []
     facets = dict.fromkeys(facet for _, facet in _groups(study, figure))

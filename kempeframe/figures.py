@@ -36,7 +36,7 @@ class Figure:
     facet: str | None = field(None, "column that gives the panel")
     theory: str | None = field(None, "column of theory, drawn as a line; dense where x is a component's field")
     line: tuple[str, str] | None = field(
-        None, "two columns of lists, x and y of one grey line: a bound, say; the mean over all trials"
+        None, "two columns of lists, x and y of one grey line: a bound, say; the mean over the trials shown"
     )
     line_label: str = field("", "of that line, in the legend; default: the name of its second column")
     where: dict[str, Any] = field(attrs.Factory(dict), "rows that are shown; see claims")

@@ -155,3 +155,18 @@ def events(folder: Path) -> dict[str, float]:
         accumulator.Reload()
         found |= {tag: accumulator.Scalars(tag)[-1].value for tag in accumulator.Tags()["scalars"]}
     return found
+
+
+def test_the_histogram_shows_the_clean_inputs_of_the_posterior_that_it_is_of(tmp_path: Path) -> None:
+    from kempeframe.curves import theory_curves
+
+    few = {"use": "attacking_bayes.map", "steps": 5}
+    inference = {"hmc": {"optimizer": few}, "map": {"optimizer": {**few, "steps": 150}}}
+    kinds = {"noise": {"attack.use": "standard.noise"}}
+    overrides = {**QUICK, "sweep.inference": inference, "sweep.kind": kinds, "sweep.attack.epsilon": [0.3]}
+    study = kempeframe.run(SPECS / "attacking_bayes.toml", overrides, seeds=1, store=tmp_path)
+    (figure,) = [figure for figure in study.spec.figures if figure.name == "histogram"]
+    (line,) = theory_curves(study, figure)
+    first, second = study.rows.columns["density_clean"]
+    assert line.y.tolist() == first
+    assert first != second

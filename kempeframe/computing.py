@@ -170,7 +170,8 @@ class Computer:
         """Evaluate a fit for every trial that shares it.
 
         One that was just computed is evaluated also where results are stored: they may stem from a unit of other
-        members (fewer seeds, say), whose rounding differed, and a table is to be that of one run.
+        members (fewer seeds, say), whose rounding differed, and a table is to be that of one run. What trials share,
+        because it does not depend on the attack in which they differ, is evaluated once.
         """
         snapshots = history.get("snapshots", [])
         self._keep(certificate_key(key), {**fitted.certificate, "steps": fitted.step, **history})
@@ -178,8 +179,9 @@ class Computer:
         for step in snapshots:  # those from before an interruption are told as well
             for cell in cells:
                 self._known(step_key(cell.measured, step))
+        evaluated: set[str] = set()
         for cell in cells:
-            if computed or self._known(cell.key) is None:
+            if cell.key not in evaluated and (computed or self._known(cell.key) is None):
                 noted = self._known(step_key(cell.key, fitted.step)) if snapshots else None
                 if noted is not None:
                     self._keep(cell.key, noted)
@@ -187,7 +189,10 @@ class Computer:
                 seen = attrs.evolve(fitted, attack=cell.trial.configuration.attack)
                 if cell.evaluator.needs == "trajectory":
                     seen.history = self._trajectory(cell, seen, snapshots)
+                before = self.results.get(cell.key)
                 self._evaluate([cell], [seen])
+                if self.results.get(cell.key) is not before:  # it did not fail
+                    evaluated.add(cell.key)
         self.listener.advance(self.plan.rows_of(key), [key] if computed else [])
 
     def _trajectory(self, cell: Cell, fitted: Fitted, snapshots: Sequence[int]) -> list[tuple[int, Mapping[str, Any]]]:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from kempeframe_attacking_bayes import numerics
 from kempeframe_attacking_bayes.evaluators_posterior import PosteriorDiagnostics
 
 import kempeframe
@@ -83,8 +84,14 @@ def test_sabotage_raising_the_uncertainty_of_shifted_inputs_does_not_break_detec
     assert min(study.rows.columns["auroc_both_attacked"]) > 0.5
 
 
-def test_many_attacks_and_radii_cost_no_refit(tmp_path: Path) -> None:
-    """Two attacks at three radii are evaluations of one fit; so is a radius that comes later."""
+def test_many_attacks_and_radii_cost_no_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two attacks at three radii are evaluations of one fit; so is a radius that comes later.
+
+    What does not depend on the trial's attack is evaluated once for a fit, not once for each attack.
+    """
+    examined: list[int] = []
+    examine = numerics.examine
+    monkeypatch.setattr(numerics, "examine", lambda *given: (examined.append(1), examine(*given))[1])
     overrides = {
         **QUICK,
         "sweep.kind": {"fgsm": {"attack.use": "standard.fgsm"}, "noise": {"attack.use": "standard.noise"}},
@@ -96,6 +103,7 @@ def test_many_attacks_and_radii_cost_no_refit(tmp_path: Path) -> None:
     more = kempeframe.run(spec, {**overrides, "sweep.attack.epsilon": [0.05, 0.3]}, seeds=1, store=tmp_path)
     assert more.computed == 0
     assert not more.failures
+    assert len(examined) == 1
 
 
 DIVERGENT = """

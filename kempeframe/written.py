@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 import attrs
@@ -42,6 +43,8 @@ def as_toml(value: Any) -> str:
 def inline(value: Any) -> str:
     """A value as TOML writes it on one line: what `--set KEY=` takes."""
     value = plain_value(value, "the value")
+    if isinstance(value, dict) and not value:
+        return "{}"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_key(key)} = {inline(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list):
@@ -59,6 +62,8 @@ def spec_text(raw: Mapping[str, Any]) -> str:
             blocks += [f"[[{_key(key)}]]\n{_lines(member)}" for member in value]
         elif key == "fit" and all(isinstance(fit, Mapping) for fit in value.values()):
             blocks += [_fit_block(f"fit.{_key(name)}", fit) for name, fit in value.items()]
+        elif key == "sweep":
+            blocks += _sweep_blocks(value)
         else:
             blocks.append(f"[{_key(key)}]\n{_lines(value)}")
     return "\n".join(block for block in blocks if block)
@@ -68,6 +73,22 @@ def _has_header(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(isinstance(member, Mapping) for member in value)
     return isinstance(value, Mapping)
+
+
+def _sweep_blocks(sweep: Mapping[str, Any]) -> list[str]:
+    """Named variants under headers of their own, `[sweep.NAME]`, as long as that keeps the order of the axes."""
+    runs = [(named, dict(axes)) for named, axes in groupby(sweep.items(), lambda axis: _are_variants(axis[1]))]
+    if sum(not named for named, _ in runs) > 1:
+        return [f"[sweep]\n{_lines(sweep)}"]
+    blocks = []
+    for named, axes in runs:
+        tables = {f"sweep.{_key(name)}": variants for name, variants in axes.items()} if named else {"sweep": axes}
+        blocks += [f"[{header}]\n{_lines(table)}" for header, table in tables.items()]
+    return blocks
+
+
+def _are_variants(axis: Any) -> bool:
+    return isinstance(axis, Mapping) and bool(axis) and all(isinstance(value, Mapping) for value in axis.values())
 
 
 def _fit_block(header: str, fit: Mapping[str, Any]) -> str:
@@ -89,7 +110,7 @@ def default_value(attribute: attrs.Attribute[Any], owner: Any) -> Any:
 
 
 def _key(key: str) -> str:
-    return tomli_w.dumps({key: 0}).partition(" = ")[0]
+    return tomli_w.dumps({key: 0}).rpartition(" = ")[0]
 
 
 def _use(cls: type[Component]) -> str:

@@ -130,3 +130,13 @@ def test_a_class_that_was_imported_directly_has_the_digest_it_has_in_a_spec() ->
     spec = kempeframe.load_spec(ROOT / "specs" / "digits.toml")
     ridge = next(c.optimizer for c in spec.configurations)
     assert Ridge(penalty=ridge.penalty).digest == ridge.digest  # type: ignore[union-attr]
+
+
+def test_variants_are_written_under_headers_in_the_order_of_the_axes() -> None:
+    variants = {"s = 1, near": {"data.size": 1}, "far": {}}
+    raw = {"sweep": {"data.shift": [1.0, 2.0], "problem": variants, "scheme": {"a": {"data.use": "x.y"}}}}
+    text = spec_text(raw)
+    assert '[sweep.problem]\n"s = 1, near" = { "data.size" = 1 }\nfar = {}\n' in text
+    assert tomli.loads(text) == raw
+    mixed = {"sweep": {"a": [1], "problem": variants, "b": [2]}}
+    assert list(tomli.loads(spec_text(mixed))["sweep"]) == ["a", "problem", "b"]

@@ -107,12 +107,26 @@ class EncoderDecoderNetwork(nn.Module):
 
     def _read(self, source: Tensor) -> tuple[Tensor | None, Tensor]:
         """What of the source is seen, (n, 1, 1, source), and what the encoder makes of it, (n, source, width)."""
+        source = self._without_common_padding(source)
         mask = None if self.pad is None else (source != self.pad)[:, None, None]
         stream = self.encoder.embed(source)
         sight = Sight(mask=mask, rotation=self.encoder.rotation(source.shape[1]))
         for block in self.encoder.layers:
             stream = block(stream, sight)
         return mask, self.encoder.last_norm(stream)
+
+    def _without_common_padding(self, source: Tensor) -> Tensor:
+        """The source up to the longest row: what is padding in every row is seen by none.
+
+        On a GPU asking for the length would wait for it, and long rows cost little there.
+        """
+        if self.pad is None or source.device.type != "cpu":
+            return source
+        try:
+            longest = int((source != self.pad).any(dim=0).nonzero().max())
+        except RuntimeError:  # nothing but padding; or under torch.func.vmap, which lets no value be read
+            return source
+        return source[:, : longest + 1]
 
     def _write(
         self, target: Tensor, memories: list[tuple[Tensor, Tensor]], mask: Tensor | None, cache: Cache | None

@@ -248,3 +248,17 @@ def test_the_context_is_the_limit_and_the_mode_stays(run: Run) -> None:
         generate(network, prompts, steps=38, temperature=0)
     with pytest.raises(CannotGive, match="Linear does not generate"):
         generate(nn.Linear(2, 2), prompts, steps=1, temperature=0)
+
+
+def test_padding_that_no_row_needs_is_not_read_and_changes_nothing(run: Run) -> None:
+    network = encoder_decoder(run)
+    inputs = torch.randint(1, TOKENS, (3, 5 + 12))
+    inputs[:, 3:5] = 0
+    seen: list[int] = []
+    network.encoder.layers[0].register_forward_hook(lambda _, given, __: seen.append(given[0].shape[1]))
+    short = network(inputs)
+    longer = torch.cat([inputs, inputs], dim=0)
+    longer[3:, 3:5] = 4  # other rows that need all of it
+    whole = network(longer)[:3]
+    assert seen == [3, 5]
+    torch.testing.assert_close(short, whole, rtol=0, atol=1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -96,7 +98,8 @@ def a_stack_is_its_networks(around: Around) -> None:
         outputs: Tensor = torch.func.functional_call(networks[0], (parameters, buffers), (inputs,))
         return outputs
 
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop")  # one by one then: slower, and as right
         stacked = torch.func.vmap(call)(parameters, buffers)
     for network, outputs in zip(networks, stacked, strict=True):
         close(outputs, outputs_of(network, inputs), "outputs of a stack and of its networks")

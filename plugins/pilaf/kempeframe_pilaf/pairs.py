@@ -211,7 +211,7 @@ class StackedLivePairs(StackedSplit):
                 prompts = self.all.drawn(draws.uniform(PROMPT, 1)[:, 0])
                 batch, _ = pairs_of(self.scheme, self.all, policies, draws, prompts)
                 batch.inputs[:, 0] -= self.all.offsets(len(prompts))
-            rows = changed(batch, lambda tensor: tensor.unflatten(0, (len(seeds), -1)))
+            rows = changed(batch, lambda tensor: tensor.view(len(seeds), -1, *tensor.shape[1:]))
             for part in range(0, end - at, batch_size):
                 yield changed(rows, lambda tensor, part=part: tensor[:, part : part + batch_size])  # type: ignore[misc]
             at = end

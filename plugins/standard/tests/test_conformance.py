@@ -16,7 +16,7 @@ from kempeframe_standard.data_text import HubText
 from kempeframe_standard.evaluators import Accuracy, TestError
 from kempeframe_standard.evaluators_outputs import CalibrationError, PerClassAccuracy, TestLoss
 from kempeframe_standard.evaluators_robust import AttackSanity, RobustAccuracy
-from kempeframe_standard.evaluators_trajectory import AlongLevels, AtLevel
+from kempeframe_standard.evaluators_trajectory import AlongLevels, AtBest, AtLevel
 from kempeframe_standard.models import Linear, Mlp, RandomFeatures
 from kempeframe_standard.models_diagonal import Diagonal
 from kempeframe_standard.models_images import Cnn
@@ -221,6 +221,7 @@ def test_transfer(check: Check) -> None:
     AttackSanity(attack=Pgd(epsilon=0.1, steps=3), largest=0.5),
     AtLevel(measure=TestLoss(), metric="test_loss", level=100.0, direction="falling"),
     AlongLevels(measure=TestLoss(), metric="test_loss", first=110.0, last=100.0, points=3),
+    AtBest(measure=TestLoss(), metric="test_loss", best="lowest"),
     optimizer=TRAINED,
 )
 def test_evaluators(check: Check) -> None:

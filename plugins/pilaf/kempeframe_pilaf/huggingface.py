@@ -33,11 +33,14 @@ def transformers() -> Any:
 
 @attrs.define(eq=False)
 class HuggingfaceCache:
-    """Keys and values so far, which tokens are seen, (n, length), and the position of the next one, (n,)."""
+    """Keys and values so far, which tokens are seen, (n, length), and the position of the next one, (n,).
+
+    None where all rows are of one length: then nothing is hidden, and masks would only cost time.
+    """
 
     past: Any
-    seen: Tensor
-    positions: Tensor
+    seen: Tensor | None
+    positions: Tensor | None
 
 
 class CausalNetwork(nn.Module):
@@ -56,6 +59,9 @@ class CausalNetwork(nn.Module):
         """As standard's `Generative`."""
         if capacity > self.context:
             raise CannotGive(f"a sequence of {capacity} tokens: this network has positions for {self.context}")
+        if bool((lengths == prompts.shape[1]).all()):
+            found = self.model(input_ids=prompts, use_cache=True, logits_to_keep=1)
+            return found.logits[:, -1], HuggingfaceCache(found.cache, None, None)
         columns = torch.arange(prompts.shape[1], device=prompts.device)
         seen = (columns < lengths[:, None]).long()
         positions = columns.expand_as(prompts)
@@ -65,6 +71,10 @@ class CausalNetwork(nn.Module):
 
     def advance(self, tokens: Tensor, cache: HuggingfaceCache) -> Tensor:
         """As standard's `Generative`."""
+        if cache.seen is None or cache.positions is None:
+            found = self.model(input_ids=tokens[:, None], cache=cache.past, use_cache=True)
+            cache.past = found.cache
+            return found.logits[:, -1]  # type: ignore[no-any-return]
         cache.seen = torch.cat([cache.seen, torch.ones_like(cache.seen[:, :1])], dim=1)
         found = self.model(
             input_ids=tokens[:, None],
@@ -76,6 +86,12 @@ class CausalNetwork(nn.Module):
         cache.past, cache.positions = found.cache, cache.positions + 1
         logits: Tensor = found.logits[:, -1]
         return logits
+
+    def select(self, cache: HuggingfaceCache, rows: Tensor) -> HuggingfaceCache:
+        """The cache of these rows; the old one is used up."""
+        cache.past.batch_select_indices(rows)
+        seen, positions = (None if part is None else part[rows] for part in (cache.seen, cache.positions))
+        return HuggingfaceCache(cache.past, seen, positions)
 
 
 def causal_network(settings: HuggingfaceChat, context: int, vocabulary: int) -> CausalNetwork:

@@ -8,7 +8,7 @@ drawn. Everywhere c is the tilt of a row: its tokens have the logits (1 + c) h -
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -126,6 +126,19 @@ class TextSpace(Space):
         return torch.cat([self._log_probabilities(network, *piece) for piece in pieces])
 
     def _log_probabilities(self, network: nn.Module, prompts: Tensor, responses: Tensor) -> Tensor:
+        parts = self.by_length(responses)
+        if len(parts) == 1:
+            return self._of_one_part(network, prompts, responses)
+        scores = [self._of_one_part(network, prompts[rows], responses[rows]) for rows in parts]
+        return torch.cat(scores)[torch.cat(parts).argsort()]
+
+    def by_length(self, responses: Tensor) -> list[Tensor]:
+        """Rows of similar lengths together, where that saves more padding than a further pass costs."""
+        lengths = self.mask(responses).sum(dim=1)
+        counts = torch.bincount(lengths, minlength=responses.shape[1] + 1).tolist()
+        return [((lengths > low) & (lengths <= high)).nonzero()[:, 0] for low, high in length_groups(counts)]
+
+    def _of_one_part(self, network: nn.Module, prompts: Tensor, responses: Tensor) -> Tensor:
         logits, mask = self.response_logits(network, prompts, responses)
         longest = mask.shape[1]
         targets = responses[:, :longest].masked_fill(~mask, -100)
@@ -179,6 +192,37 @@ class TextSpace(Space):
         return written.responses
 
 
+PASS = 300  # tokens' worth that a pass through the network costs besides its tokens; measured on small ones
+
+
+def length_groups(counts: Sequence[int]) -> list[tuple[int, int]]:
+    """Lengths (low, high] that are best taken together; counts: how many rows have each length from 0 on.
+
+    Each group of n rows costs n high + PASS; the least total, by dynamic programming.
+    """
+    present = [length for length, count in enumerate(counts) if count]
+    if not present:
+        return [(-1, len(counts))]
+    best: list[tuple[int, list[tuple[int, int]]]] = [(0, [])]
+    for end, high in enumerate(present, start=1):
+        choices = []
+        for start in range(end):
+            rows = sum(counts[length] for length in present[start:end])
+            low = present[start - 1] if start else -1
+            choices.append((best[start][0] + rows * high + PASS, [*best[start][1], (low, high)]))
+        best.append(min(choices, key=lambda choice: choice[0]))
+    return best[-1][1]
+
+
+@attrs.frozen(eq=False)
+class TiltedCache:
+    """The tilt of each row, (n,), and for policy and reference: the rows that it is asked about, and its own cache."""
+
+    tilt: Tensor
+    rows: tuple[Tensor, Tensor]
+    caches: list[Any]
+
+
 class TiltedNetwork(nn.Module):
     """Generates from logits (1 + c) h - c h_ref, row by row: guidance by a reference, each with its own cache.
 
@@ -188,40 +232,51 @@ class TiltedNetwork(nn.Module):
     def __init__(self, policy: nn.Module, reference: nn.Module, tilt: Tensor):
         super().__init__()
         self.policy, self.reference, self.tilt = policy, reference, tilt
-        self.asked = (tilt != -1).nonzero()[:, 0], (tilt != 0).nonzero()[:, 0]
+        self.networks: tuple[Any, Any] = (policy, reference)
+        if not all(hasattr(network, "select") for network in self.networks):
+            self.select = None  # type: ignore[assignment]  # rows that have ended stay
 
-    def begin(self, prompts: Tensor, lengths: Tensor, capacity: int) -> tuple[Tensor, list[Any]]:
-        """As `Generative`; the cache is a list of both."""
-        logits: list[Tensor | None] = []
-        caches: list[Any] = []
-        for network, rows in zip((self.policy, self.reference), self.asked, strict=True):
-            found, cache = (
-                network.begin(prompts[rows], lengths[rows], capacity)  # type: ignore[operator]
-                if len(rows)
-                else (None, None)
-            )
-            logits.append(found)
-            caches.append(cache)
-        return self._mixed(*logits), caches
-
-    def advance(self, tokens: Tensor, cache: list[Any]) -> Tensor:
+    def begin(self, prompts: Tensor, lengths: Tensor, capacity: int) -> tuple[Tensor, TiltedCache]:
         """As `Generative`."""
-        logits = [
-            network.advance(tokens[rows], own) if len(rows) else None  # type: ignore[operator]
-            for network, rows, own in zip((self.policy, self.reference), self.asked, cache, strict=True)
-        ]
-        return self._mixed(*logits)
+        cache = TiltedCache(self.tilt, asked(self.tilt), [None, None])
+        found: list[Tensor | None] = [None, None]
+        for which, (network, rows) in enumerate(zip(self.networks, cache.rows, strict=True)):
+            if len(rows):
+                found[which], cache.caches[which] = network.begin(prompts[rows], lengths[rows], capacity)
+        return mixed(cache, found), cache
 
-    def _mixed(self, policy: Tensor | None, reference: Tensor | None) -> Tensor:
-        if policy is not None and len(policy) == len(self.tilt) and reference is None:
-            return policy
-        some = policy if policy is not None else reference
-        assert some is not None
-        mixed = torch.zeros(len(self.tilt), some.shape[1], dtype=torch.float32, device=some.device)
-        for logits, rows, factor in zip((policy, reference), self.asked, (1 + self.tilt, -self.tilt), strict=True):
-            if logits is not None:
-                mixed[rows] += factor[rows, None].float() * logits.float()
-        return mixed
+    def advance(self, tokens: Tensor, cache: TiltedCache) -> Tensor:
+        """As `Generative`."""
+        parts = zip(self.networks, cache.rows, cache.caches, strict=True)
+        return mixed(cache, [n.advance(tokens[rows], own) if len(rows) else None for n, rows, own in parts])
+
+    def select(self, cache: TiltedCache, rows: Tensor) -> TiltedCache:
+        """The cache of these rows."""
+        kept = TiltedCache(cache.tilt[rows], asked(cache.tilt[rows]), [None, None])
+        for which, network in enumerate(self.networks):
+            if len(kept.rows[which]):
+                place = torch.searchsorted(cache.rows[which], rows[kept.rows[which]])
+                kept.caches[which] = network.select(cache.caches[which], place)
+        return kept
+
+
+def asked(tilt: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers of the rows that need the policy, and of those that need the reference; both rise."""
+    return (tilt != -1).nonzero()[:, 0], (tilt != 0).nonzero()[:, 0]
+
+
+def mixed(cache: TiltedCache, logits: list[Tensor | None]) -> Tensor:
+    """(1 + c) h - c h_ref of all rows, (n, tokens), from those of the rows that were asked about."""
+    policy, reference = logits
+    if policy is not None and reference is None:
+        return policy
+    some = policy if policy is not None else reference
+    assert some is not None
+    whole = torch.zeros(len(cache.tilt), some.shape[1], dtype=torch.float32, device=some.device)
+    for part, rows, factor in zip(logits, cache.rows, (1 + cache.tilt, -cache.tilt), strict=True):
+        if part is not None:
+            whole[rows] += factor[rows, None].float() * part.float()
+    return whole
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from kempeframe_pilaf.models import HuggingfaceChat
-from kempeframe_pilaf.spaces import TextSpace, TiltedNetwork
+from kempeframe_pilaf.spaces import TextSpace, TiltedNetwork, length_groups
 from kempeframe_standard.generation import generate
 
 from kempeframe import Fit
@@ -96,3 +96,42 @@ def test_half_precision_scores_in_single(session: Session, sft: Fit) -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="heads = 3"):
         HuggingfaceChat(width=64, heads=3)
+
+
+def test_tilted_rows_that_have_ended_are_let_go_and_nothing_changes(session: Session, sft: Fit) -> None:
+    policy, reference = tiny(session, sft), tiny(session, sft, 1)
+    prompts, uniform = PROMPTS.repeat(6, 1), uniforms(18)
+    given = {"lengths": SPACE.lengths(prompts), "steps": 8, "uniforms": uniform}
+    tilt = torch.tensor([0.5, 0.0, -1.0, -0.5, 0.0, 0.5]).repeat_interleave(3)
+    endless = generate(TiltedNetwork(policy, reference, tilt), prompts, **given)
+    ended = torch.stack([(endless.responses[:, :6] == token).any(dim=1).sum() for token in range(48)])
+    given["stop_token"] = int(ended.argmax())  # the one that ends most rows early
+    written = []
+    for letting_go in (True, False):
+        network = TiltedNetwork(policy, reference, tilt)
+        if not letting_go:
+            network.select = None  # type: ignore[method-assign, assignment]
+        written.append(generate(network, prompts, **given))
+    assert (written[0].response_lengths < 7).double().mean() >= 0.25, "else none is let go"
+    assert torch.equal(written[0].responses, written[1].responses)
+
+
+def test_rows_are_scored_in_groups_of_like_lengths_and_in_their_order(session: Session, sft: Fit) -> None:
+    network = tiny(session, sft)
+    responses = torch.full((300, 8), 5)
+    for row in range(300):
+        responses[row, [7, 0, 3, 1][row % 4]] = 3  # where it ends
+        responses[row, [7, 0, 3, 1][row % 4] + 1 :] = 0
+    prompts = PROMPTS.repeat(100, 1)
+    assert len(SPACE.by_length(responses)) > 1
+    scores = SPACE.log_probabilities(network, prompts, responses)
+    for row in range(8):
+        alone = SPACE.log_probabilities(network, prompts[row : row + 1], responses[row : row + 1])
+        torch.testing.assert_close(scores[row], alone[0], atol=1e-4, rtol=1e-4)
+
+
+def test_groups_of_lengths_cost_least() -> None:
+    """Every row is in one group; a second pass is taken only where it saves more than it costs."""
+    assert length_groups([0, 0, 5, 0, 7]) == [(-1, 4)]
+    assert length_groups([0, 1000, 0, 0, 0, 0, 0, 0, 10]) == [(-1, 1), (1, 8)]
+    assert length_groups([0, 0]) == [(-1, 2)]

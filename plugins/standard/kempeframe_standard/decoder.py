@@ -59,6 +59,10 @@ class DecoderNetwork(nn.Module):
         cache.advance()
         return self.logits(self.stack.last_norm(stream)[:, 0])
 
+    def select(self, cache: Cache, rows: Tensor) -> Cache:
+        """The cache of these rows."""
+        return cache.select(rows)
+
     def logits(self, stream: Tensor) -> Tensor:
         """(..., width) -> (..., tokens)."""
         if self.head is None:

@@ -23,6 +23,11 @@ class Generative(Protocol):
     def advance(self, tokens: Tensor, cache: Any) -> Tensor:
         """Read one more token of each row, (n,): the logits after it, (n, tokens)."""
 
+    # A network may have `select(cache, rows)` too: the cache of these rows. Then rows that have ended are let go.
+
+
+LET_GO = 0.75  # share of unfinished rows from which on those that have ended are let go
+
 
 @attrs.frozen(eq=False)
 class Generated:
@@ -137,26 +142,36 @@ class _Writer:
         self.capacity = longest + steps - 1
         self.responses = prompts.new_full((rows, steps), pad)
         self.counts = torch.zeros_like(lengths)
+        self.rows = torch.arange(rows, device=prompts.device)
         self.alive = torch.ones(rows, dtype=torch.bool, device=prompts.device)
         self.log_probabilities: list[Tensor] | None = [] if log_probabilities else None
 
     def write(self, network: Any, temperature: float, top_k: int | None, uniforms: Tensor | None) -> Generated:
         """All steps, or until every row has ended."""
         logits, cache = network.begin(self.prompts, self.lengths, self.capacity)
+        select = getattr(network, "select", None) if self.stop_token is not None else None
         for step in range(self.steps):
-            tokens = logits.argmax(dim=1) if uniforms is None else draw(logits, uniforms[:, step], temperature, top_k)
+            drawn = None if uniforms is None else uniforms[self.rows, step]
+            tokens = logits.argmax(dim=1) if drawn is None else draw(logits, drawn, temperature, top_k)
             self._take(tokens, logits, step)
             if step + 1 == self.steps or (self.stop_token is not None and not self.alive.any()):
                 break
+            if select is not None and int(self.alive.sum()) <= LET_GO * len(self.rows):
+                kept = self.alive.nonzero()[:, 0]
+                cache, tokens = select(cache, kept), tokens[kept]
+                self.rows, self.alive = self.rows[kept], self.alive[kept]
             logits = network.advance(tokens, cache)
         return self._result()
 
     def _take(self, tokens: Tensor, logits: Tensor, step: int) -> None:
-        self.responses[:, step] = torch.where(self.alive, tokens, self.pad)
-        self.counts += self.alive
+        """`rows` are those that the network still reads; `alive` says which of them have not ended."""
+        self.responses[self.rows, step] = torch.where(self.alive, tokens, self.pad)
+        self.counts[self.rows] += self.alive
         if self.log_probabilities is not None:
             chosen = logits.log_softmax(dim=1).gather(1, tokens[:, None])[:, 0]
-            self.log_probabilities.append(torch.where(self.alive, chosen, 0))
+            scores = chosen.new_zeros(len(self.prompts))
+            scores[self.rows] = torch.where(self.alive, chosen, 0)
+            self.log_probabilities.append(scores)
         if self.stop_token is not None:
             self.alive = self.alive & (tokens != self.stop_token)
 

@@ -262,3 +262,18 @@ def test_padding_that_no_row_needs_is_not_read_and_changes_nothing(run: Run) -> 
     whole = network(longer)[:3]
     assert seen == [3, 5]
     torch.testing.assert_close(short, whole, rtol=0, atol=1e-12)
+
+
+def test_rows_that_have_ended_are_let_go_and_nothing_changes(run: Run) -> None:
+    """The cache goes down to the unfinished rows; `Rerun`, which can't let go, writes the same."""
+    network = decoder(run)
+    prompts, kept = prompts_of([3, 9, 1, 5, 5, 2, 4, 4])
+    given: dict[str, Any] = {"steps": 15, "uniforms": uniforms(8, 15), "stop_token": 3, "log_probabilities": True}
+    read: list[int] = []
+    advance = network.advance
+    network.advance = lambda tokens, cache: (read.append(len(tokens)), advance(tokens, cache))[1]  # type: ignore
+    ours, theirs = generate(network, prompts, kept, **given), generate(Rerun(network), prompts, kept, **given)
+    assert read[0] > read[-1] and sorted(read, reverse=True) == read
+    assert torch.equal(ours.tokens, theirs.tokens) and torch.equal(ours.response_lengths, theirs.response_lengths)
+    assert ours.log_probabilities is not None and theirs.log_probabilities is not None
+    torch.testing.assert_close(ours.log_probabilities, theirs.log_probabilities, rtol=0, atol=1e-10)

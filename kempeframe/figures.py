@@ -159,7 +159,7 @@ def _panel(
             bars[0] = np.where(one.y > 0, np.minimum(bars[0], 0.9 * one.y), bars[0])
         style = "o" if one.names else "-" if one.exact else "o" if figure.theory else "o-"
         # A learning curve has a band, for bars would hide it.
-        if len(one.x) > MANY and not one.names and not figure.theory:
+        if _has_band(one, figure):
             panel.plot(one.x, one.y, color=colours[one.hue], linewidth=1.6)
             low, high = one.y - bars[0], one.y + bars[1]
             panel.fill_between(one.x, low, high, color=colours[one.hue], alpha=0.2, linewidth=0)
@@ -208,6 +208,10 @@ def _placed(series: Sequence[Series], logarithmic: bool) -> tuple[list[Series], 
     low, high = finite.min(), finite.max()
     beyond = high * max((high / low) ** 0.25, 2.0) if logarithmic else high + max((high - low) / 4, abs(high) / 4, 1e-9)
     return [attrs.evolve(s, x=np.where(np.isposinf(s.x), beyond, s.x)) for s in series], (float(high), float(beyond))
+
+
+def _has_band(one: Series, figure: Figure) -> bool:
+    return len(one.x) > MANY and not one.names and not figure.theory
 
 
 def _of_theory(named: bool) -> dict[str, Any]:
@@ -261,7 +265,7 @@ def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, 
         exact = all(s.exact for s in series)
         named = any(s.names for s in series)
         joined: Any = "none" if named or (figure.theory and not exact) else "-"
-        marker = "" if exact and not named else "o"
+        marker = "" if (exact and not named) or all(_has_band(s, figure) for s in series) else "o"
         handles = [
             Line2D([], [], marker=marker, linestyle=joined, color=colour, label=number(hue))
             for hue, colour in colours.items()

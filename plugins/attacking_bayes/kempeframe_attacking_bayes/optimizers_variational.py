@@ -89,7 +89,7 @@ class Fsvi(Variational):
 
     loss = E_q NLL + sum_k KL of the last layer's functions at context points: half of them training inputs with noise,
     half training inputs with shuffled pixels, new ones at each step. The features are a point estimate under
-    N(0, feature_prior_std^2); without that prior they saturate, and the network masks its gradients.
+    N(0, feature_prior_std^2); without that prior many more of them saturate.
     """
 
     n_context: int = field(32, "context points", ge=2)

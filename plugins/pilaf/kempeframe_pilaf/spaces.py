@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 import torch
-from kempeframe_standard.generation import draw, generate
+from kempeframe_standard.generation import distributions, draw_from, generate
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -74,11 +74,14 @@ class TableSpace(Space):
     def sample(
         self, policy: nn.Module, reference: nn.Module | None, prompts: Tensor, tilt: Tensor, uniforms: Tensor
     ) -> Tensor:
-        rows = log_table(policy)[prompts[:, 0]]
-        if reference is not None:
-            c = tilt[:, None].to(rows)
-            rows = (1 + c) * rows - c * log_table(reference)[prompts[:, 0]]
-        return draw(rows, uniforms[:, 0])[:, None]
+        table = log_table(policy)
+        rows = prompts[:, 0]
+        if reference is not None:  # a table for each tilt there is: there are few, and many rows
+            tilts, which = tilt.unique(return_inverse=True)
+            c = tilts[:, None, None].to(table)
+            table = ((1 + c) * table - c * log_table(reference)).flatten(0, 1)
+            rows = rows + which * (len(table) // len(tilts))
+        return draw_from(distributions(table), rows, uniforms[:, 0])[:, None]
 
 
 def log_table(network: nn.Module) -> Tensor:

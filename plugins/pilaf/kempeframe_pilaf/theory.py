@@ -150,13 +150,22 @@ def frontier(log_base: Array, rewards: Array, temperatures: Array, rho: Array) -
     sampling. The third is the least over prompts of 1 / sum p^2, each (temperatures,). No policy has more reward at
     its KL.
     """
-    kl, reward, effective = [], [], []
-    for temperature in temperatures:
-        logs = log_base + rewards / temperature
-        constant = logsumexp(logs, axis=-1)
-        p = np.exp(logs - constant[:, None])
-        per_prompt = (p * rewards).sum(axis=1)
-        reward.append(rho @ per_prompt)
-        kl.append(rho @ (per_prompt / temperature - constant))
-        effective.append((1 / (p**2).sum(axis=1)).min())
-    return np.array(kl), np.array(reward), np.array(effective)
+    parts = max(1, log_base.size * len(temperatures) // NUMBERS_AT_ONCE)
+    found = [_frontier(log_base, rewards, part, rho) for part in np.array_split(temperatures, parts)]
+    kl, reward, effective = (np.concatenate(column) for column in zip(*found, strict=True))
+    return kl, reward, effective
+
+
+NUMBERS_AT_ONCE = 1 << 20  # of an array over temperatures, prompts and responses
+
+
+def _frontier(log_base: Array, rewards: Array, temperatures: Array, rho: Array) -> tuple[Array, Array, Array]:
+    logs = log_base + rewards / temperatures[:, None, None]  # (temperatures, X, K)
+    largest = logs.max(axis=2, keepdims=True)
+    shares = np.exp(logs - largest)
+    sums = shares.sum(axis=2, keepdims=True)
+    p = shares / sums
+    per_prompt = (p * rewards).sum(axis=2)
+    constants = (largest + np.log(sums))[:, :, 0]
+    kl = (per_prompt / temperatures[:, None] - constants) @ rho
+    return kl, per_prompt @ rho, (1 / (p**2).sum(axis=2)).min(axis=1)

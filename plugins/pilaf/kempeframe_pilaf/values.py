@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import OrderedDict
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import attrs
@@ -30,7 +32,7 @@ TEMPERATURES = np.geomspace(1e3, 0.02, 400)
 LOGITS_AT_ONCE = 1 << 26  # numbers of one network's logits held at a time
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)
 class FrontierOf:
     """log weights (X, K) and rewards (X, K) of listed responses, or of responses drawn from the reference."""
 
@@ -43,6 +45,7 @@ class FrontierOf:
         """Weights of the prompts."""
         return np.full(len(self.rewards), 1 / len(self.rewards))
 
+    @cached_property
     def points(self) -> tuple[Array, Array]:
         """KL and reward, rising, where enough responses stand behind them."""
         kl, reward, effective = theory.frontier(self.log_base, self.rewards, TEMPERATURES, self.rho)
@@ -51,13 +54,13 @@ class FrontierOf:
 
     def curve(self, count: int) -> tuple[Array, Array]:
         """So many points of it, evenly in the root of the KL."""
-        kl, reward = self.points()
+        kl, reward = self.points
         at = np.linspace(0, math.sqrt(kl.max()), count) ** 2
         return at, np.interp(at, kl, reward)
 
     def reward_at(self, kl: float) -> float:
         """The largest reward at a KL; nan where too few responses would stand behind it."""
-        known, reward = self.points()
+        known, reward = self.points
         return float(np.interp(kl, known, reward)) if self.listed or kl <= known.max() else math.nan
 
     def best_objective(self, beta: float) -> tuple[float, float]:
@@ -68,10 +71,11 @@ class FrontierOf:
 
 
 _FRONTIERS: OrderedDict[tuple[str, int, int], FrontierOf] = OrderedDict()
+_OF_BANDITS: OrderedDict[bytes, FrontierOf] = OrderedDict()
 
 
 def frontier_of(fitted: Fitted, run: Run, draws: int) -> FrontierOf:
-    """The frontier of a task; that of text is kept, for the trials with the same reference.
+    """The frontier of a task; it is kept: for all snapshots of a bandit, for all trials with the same reference.
 
     Raises:
         CannotGive: the task has no true reward, or no reference.
@@ -80,7 +84,12 @@ def frontier_of(fitted: Fitted, run: Run, draws: int) -> FrontierOf:
 
     world = fitted.task.truth
     if isinstance(world, BanditWorld):
-        return FrontierOf(world.log_reference, world.rewards, True)
+        content = hashlib.sha256(world.log_reference.tobytes() + world.rewards.tobytes()).digest()
+        if content not in _OF_BANDITS:
+            _OF_BANDITS[content] = FrontierOf(world.log_reference, world.rewards, True)
+            while len(_OF_BANDITS) > 2000:
+                _OF_BANDITS.popitem(last=False)
+        return _OF_BANDITS[content]
     if not isinstance(world, World) or not isinstance(fitted.data, Preferences) or fitted.data.reference is None:
         raise CannotGive("the frontier is of a task of preferences with a reference")
     fit, own = fitted.data.reference, fitted.run or run
@@ -127,7 +136,8 @@ def value(settings: Value, fitted: Fitted, run: Run) -> dict[str, float]:
     if isinstance(world, BanditWorld) or settings.frontier_draws is not None:
         frontier = frontier_of(fitted, run, settings.frontier_draws or 0)
         found["frontier"] = frontier.reward_at(found["kl"])
-        found["gap"] = frontier.best_objective(beta)[0] - found["objective"]
+        if not frontier.listed:
+            found["gap"] = frontier.best_objective(beta)[0] - found["objective"]
     if isinstance(world, BanditWorld):  # J* - J = beta KL(pi || pi*), without the cancellation
         with at_rest(network.policy):
             policy = log_table(network.policy).double().cpu().numpy()

@@ -107,7 +107,7 @@ def test_the_value_of_text(session: Session, trained: Fit) -> None:
 def test_the_sampled_frontier_of_text_begins_at_the_reference(session: Session, trained: Fit, sft: Fit) -> None:
     fitted = session.fitted(trained, Run(0, session))
     frontier = frontier_of(fitted, Run(0, session), 400)
-    kl, reward = frontier.points()
+    kl, reward = frontier.points
     assert kl[0] == pytest.approx(0, abs=1e-5) and (np.diff(reward) > 0).all()
     assert reward[0] == pytest.approx(frontier.rewards.mean(), abs=0.01)
     assert frontier_of(fitted, Run(0, session), 400) is frontier

@@ -301,3 +301,13 @@ def test_a_density_that_says_nothing_about_a_direction_has_no_limit() -> None:
     only[0, 0, 1] = 1
     with pytest.raises(ValueError, match="say nothing"):
         law(problem, only, only)
+
+
+def test_the_frontier_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, features = random_problem(3)
+    rewards = features @ np.array([1.0, -2.0, 0.5, 0.0])
+    given = (problem.log_reference, rewards, np.geomspace(100, 0.1, 7), problem.rho)
+    whole = theory.frontier(*given)
+    monkeypatch.setattr(theory, "NUMBERS_AT_ONCE", 1)
+    for one, other in zip(whole, theory.frontier(*given), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)  # sums of another shape round elsewhere

@@ -113,7 +113,20 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float = 1.0, top_k: int 
     if top_k is not None and top_k < logits.shape[1]:
         least = scaled.topk(top_k, dim=1).values[:, -1:]
         scaled = scaled.masked_fill(scaled < least, -torch.inf)
-    cumulative = scaled.softmax(dim=1).cumsum(dim=1)
+    return _drawn(distributions(scaled), uniforms)
+
+
+def distributions(logits: Tensor) -> Tensor:
+    """Cumulative distributions of softmax(logits), (n, tokens), float64."""
+    return logits.double().softmax(dim=1).cumsum(dim=1)
+
+
+def draw_from(cumulative: Tensor, rows: Tensor, uniforms: Tensor) -> Tensor:
+    """`draw` from row `rows`, (n,), of a table of distributions, (m, tokens), by uniforms (n,)."""
+    return _drawn(cumulative[rows], uniforms)
+
+
+def _drawn(cumulative: Tensor, uniforms: Tensor) -> Tensor:
     total = cumulative[:, -1:].contiguous()
     found = torch.searchsorted(cumulative, uniforms.double()[:, None] * total, right=True)
     # u * total may round up to total: then the last token that has a probability.

@@ -77,7 +77,7 @@ class TableSpace(Space):
         table = log_table(policy)
         rows = prompts[:, 0]
         if reference is not None:  # a table for each tilt there is: there are few, and many rows
-            tilts, which = tilt.unique(return_inverse=True)
+            tilts, which = torch.unique(tilt, return_inverse=True)
             c = tilts[:, None, None].to(table)
             table = ((1 + c) * table - c * log_table(reference)).flatten(0, 1)
             rows = rows + which * (len(table) // len(tilts))

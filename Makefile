@@ -38,6 +38,10 @@ benchmark: install-test
 	$(BIN)/python tools/benchmark_spine.py
 	$(BIN)/python tools/benchmark_scale.py
 	$(BIN)/python tools/benchmark_training.py
+	$(BIN)/python tools/benchmark_transformer.py
+	$(BIN)/python tools/benchmark_flavors_of_margin.py
+	$(BIN)/python tools/benchmark_repeated_examples.py
+	$(BIN)/python tools/benchmark_pilaf.py
 
 clean:
 	rm -rf $(VENV) runs

@@ -42,6 +42,9 @@ class Figure:
     where: dict[str, Any] = field(attrs.Factory(dict), "rows that are shown; see claims")
     scale: Literal["linear", "log-log", "semilog-x", "semilog-y"] = field("linear", "which axes are logarithmic")
     statistic: Literal["mean", "median"] = field("mean", "what is taken over seeds")
+    hold: bool = field(
+        False, "of the history over steps: a fit that has ended counts on with its last value, as one that is done does"
+    )
     levels: tuple[float, ...] = field((), "heights of dotted horizontal lines")
     verticals: tuple[float, ...] = field((), "places of dotted vertical lines")
     title: str = field("", "above the picture")
@@ -52,6 +55,8 @@ class Figure:
     def __attrs_post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name.startswith("."):
             raise ValueError(f"name = {self.name!r}: expected letters, digits, '-', '_' and '.', for it names a file")
+        if self.hold and (self.rows != "history" or self.x != "step"):
+            raise ValueError('hold = true: expected rows = "history" and x = "step"')
 
     def columns(self) -> list[str]:
         """Every column it names."""

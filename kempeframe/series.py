@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -49,6 +50,7 @@ def series_of(figure: Figure, table: Table) -> list[Series]:
         raise NotDrawable(f"figure {figure.name!r}: {error}") from None
     if figure.rows == "events":
         return _survivals(figure, rows)
+    rows = _held(rows) if figure.hold else rows
     places = _places(figure.x, rows)
     made = []
     along = [name for name in ("step", POINT) if name in rows.columns and (name == POINT or figure.rows == "history")]
@@ -71,6 +73,20 @@ def series_of(figure: Figure, table: Table) -> list[Series]:
             )
         )  # fmt: skip
     return made
+
+
+def _held(history: Table) -> Table:
+    """With each fit's last row repeated at the later steps of its configuration; else means are of those that go on."""
+    columns: dict[str, list[Any]] = {name: list(values) for name, values in history.columns.items()}
+    for _, configuration in history.groups(history.axes):
+        steps = sorted({step for step in configuration.columns["step"] if step is not None})
+        for _, fit in configuration.groups(["seed"]):
+            own = [step for step in fit.columns["step"] if step is not None]
+            last = fit.columns["step"].index(max(own)) if own else 0
+            for step in steps[bisect_right(steps, max(own)) :] if own else ():
+                for name in columns:
+                    columns[name].append(step if name == "step" else fit.columns[name][last])
+    return attrs.evolve(history, columns=columns)
 
 
 def _places(x: str, rows: Table) -> dict[Any, float]:

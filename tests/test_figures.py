@@ -228,3 +228,22 @@ def test_truth_values_on_the_x_axis_are_names_and_theory_is_a_dash_at_each() -> 
     (panel,) = draw(figure, [series], [Curve(None, None, np.arange(9.0), np.arange(9.0))]).axes
     dashes = [line for line in panel.lines if line.get_marker() == "_" and line.get_markersize() > 10]  # caps are small
     assert [line.get_ydata().tolist() for line in dashes] == [[2.5, 5.5]]  # type: ignore[union-attr]
+
+
+def test_fits_that_have_ended_are_held_at_their_last_value() -> None:
+    """Two fits of one configuration, one of which is done after two of four looks; the other configuration's go on."""
+    columns: dict[str, list[object]] = {
+        "a": [1] * 6 + [2] * 4,
+        "seed": [0, 0, 1, 1, 1, 1, 0, 0, 0, 0],
+        "step": [1, 2, 1, 2, 3, 4, 1, 2, 3, 5],
+        "y": [0.5, 1.0, 0.1, 0.2, 0.3, 0.4, 0.0, 0.0, 0.0, 0.0],
+    }
+    history = Table(columns, axes=["a"])
+    given: dict[str, Any] = {"name": "f", "rows": "history", "x": "step", "y": "y", "where": {"a": 1}}
+    (without,) = series_of(Figure(**given), history)
+    assert without.y.tolist() == [0.3, 0.6, 0.3, 0.4], "the mean falls, for the best has left"
+    (held,) = series_of(Figure(**given, hold=True), history)
+    assert held.x.tolist() == [1, 2, 3, 4]
+    assert held.y.tolist() == pytest.approx([0.3, 0.6, 0.65, 0.7])
+    with pytest.raises(ValueError, match="hold = true: expected rows"):
+        Figure(name="f", x="a", y="y", hold=True)

@@ -33,14 +33,27 @@ class LogAdam(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         stacked: bool = False,
     ):
-        if not lr > 0:
-            raise ValueError(f"lr = {lr}: expected a number above 0")
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas = {betas}: expected numbers in [0, 1)")
-        if not eps >= 0:
-            raise ValueError(f"eps = {eps}: expected a number of at least 0")
         self.stacked = stacked
         super().__init__(params, dict(lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay))
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's, with the group's options checked.
+
+        Raises:
+            ValueError: an option is out of its range.
+        """
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if not group["lr"] > 0:
+            wrong = f"lr = {group['lr']}: expected a number above 0"
+        elif not all(0 <= beta < 1 for beta in group["betas"]):
+            wrong = f"betas = {group['betas']}: expected numbers in [0, 1)"
+        elif not group["eps"] >= 0:
+            wrong = f"eps = {group['eps']}: expected a number of at least 0"
+        else:
+            return
+        self.param_groups.pop()
+        raise ValueError(wrong)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,12 @@ from kempeframe_flavors_of_margin.norms import Norm, Scope, joined, parted, vect
 
 Step = Literal["unit", "dual"]
 Kink = Literal["none", "clarke"]
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "step": ("unit", "dual"),
+    "scope": ("flat", "max", "l_2", "sum"),
+    "kink": ("none", "clarke"),
+    "orthogonalization": ("svd", "newton_schulz"),
+}
 ROW = 1024  # entries between two candidates of a search for the largest
 TINY = 1e-30  # in place of a root of 0
 SAFE = (1e-12, 1e12)  # sums of powers in between have lost nothing to under- or overflow
@@ -35,9 +41,9 @@ class SteepestDescent(torch.optim.Optimizer):
     saves a copy; afterwards it holds no gradient. stacked: the tensors hold many networks in front, (S, ...), and each
     takes its own step; a closure then gives (S,) losses.
 
-    Each parameter group has a norm of its own weights. A gradient that is nan makes weights nan, but for "l_inf", where
-    its sign is 0. On CUDA no step waits for the device, but where the flat l_1
-    norm has to choose a coordinate.
+    Each parameter group has a norm of its own weights, and may have options of its own. A gradient that is nan makes
+    weights nan, but for "l_inf", where its sign is 0. On CUDA no step waits for the device, but where the flat l_1 norm
+    has to choose a coordinate.
 
     Raises:
         ValueError: an option that there is not, or that another one excludes.
@@ -58,20 +64,25 @@ class SteepestDescent(torch.optim.Optimizer):
         spend_gradients: bool = False,
         stacked: bool = False,
     ):
-        if not lr > 0:
-            raise ValueError(f"lr = {lr}: expected a number above 0")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum = {momentum}: expected a number in [0, 1)")
-        if step not in ("unit", "dual"):
-            raise ValueError(f'step = {step!r}: expected "unit" or "dual"')
         self.stacked, self.spend_gradients = stacked, spend_gradients
         self.space: dict[Tensor, Tensor] = {}  # working space that a step need not ask for again
         options = dict(norm=norm, scope=scope, ball=tuple(ball), orthogonalization=orthogonalization)
         super().__init__(
             params, dict(lr=lr, step=step, momentum=momentum, weight_decay=weight_decay, kink=kink, **options)
         )
-        for group in self.param_groups:
-            check_geometry(group["norm"], group["scope"], group["kink"], group["ball"])
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's, with the group's options checked.
+
+        Raises:
+            ValueError: an option that there is not, or that another one excludes.
+        """
+        super().add_param_group(param_group)
+        try:
+            _check(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -193,6 +204,17 @@ class SteepestDescent(torch.optim.Optimizer):
             gradient = torch.where(share > 0, mixed, gradient)
         state["last"] = gradient.clone()
         return gradient
+
+
+def _check(group: Mapping[str, Any]) -> None:
+    if not group["lr"] > 0:
+        raise ValueError(f"lr = {group['lr']}: expected a number above 0")
+    if not 0 <= group["momentum"] < 1:
+        raise ValueError(f"momentum = {group['momentum']}: expected a number in [0, 1)")
+    for option, choices in OPTIONS.items():
+        if group[option] not in choices:
+            raise ValueError(f"{option} = {group[option]!r}: expected {' or '.join(map(repr, choices))}")
+    check_geometry(group["norm"], group["scope"], group["kink"], group["ball"])
 
 
 def _norm(group: dict[str, Any]) -> Norm:

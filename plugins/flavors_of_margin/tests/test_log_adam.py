@@ -85,3 +85,5 @@ def test_it_does_not_guess_the_loss() -> None:
     for options in ({"lr": 0.0}, {"betas": (1.0, 0.9)}, {"eps": -1.0}):
         with pytest.raises(ValueError, match="expected"):
             LogAdam([weight], **options)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="expected"):
+            LogAdam([nn.Parameter(torch.ones(2))]).add_param_group({"params": [weight], **options})

@@ -252,6 +252,9 @@ def test_its_state_survives_being_stored() -> None:
         ({"lr": 0.0}, "lr = 0"),
         ({"momentum": 1.0}, "momentum = 1"),
         ({"step": "long"}, "step = 'long'"),
+        ({"scope": "all"}, "scope = 'all': expected 'flat' or 'max'"),
+        ({"kink": "smooth"}, "kink = 'smooth'"),
+        ({"norm": "spectral", "scope": "max", "orthogonalization": "qr"}, "orthogonalization = 'qr'"),
         ({"ball": (1.0,)}, "there are no blocks"),
         ({"ball": (0.0,), "scope": "max"}, "expected sizes above 0"),
     ],
@@ -259,8 +262,27 @@ def test_its_state_survives_being_stored() -> None:
 def test_options_that_are_none_are_refused(options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SteepestDescent([nn.Parameter(torch.ones(2))], **{"lr": 0.1, **options})
-    if options == {"ball": (1.0,)}:
-        unfit = SteepestDescent([nn.Parameter(torch.ones(2))] * 1, 0.1, "l_2", "max", ball=(1.0, 2.0))
-        unfit.param_groups[0]["params"][0].grad = torch.ones(2)
-        with pytest.raises(ValueError, match="ball has 2 sizes; the network has 1 blocks"):
-            unfit.step()
+    optimizer = SteepestDescent([nn.Parameter(torch.ones(2))], 0.1)
+    with pytest.raises(ValueError, match=message):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], **options})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_there_is_a_ball_for_each_block() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    parameter.grad = torch.ones(2)
+    with pytest.raises(ValueError, match="ball has 2 sizes; the network has 1 blocks"):
+        SteepestDescent([parameter], 0.1, "l_2", "max", ball=(1.0, 2.0)).step()
+
+
+def test_groups_have_norms_of_their_own() -> None:
+    weights, gradients = tensors(1), tensors(2)
+    parameters = [nn.Parameter(w.clone()) for w in weights]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    signs = {"params": parameters[2:], "norm": "l_inf", "lr": 0.3}
+    SteepestDescent([{"params": parameters[:2]}, signs], lr=0.1, norm="l_2").step()
+    size = math.sqrt(sum(float(g.square().sum()) for g in gradients[:2]))
+    wanted = [w - 0.1 * g / size for w, g in zip(weights[:2], gradients[:2], strict=True)]
+    wanted += [w - 0.3 * g.sign() for w, g in zip(weights[2:], gradients[2:], strict=True)]
+    torch.testing.assert_close([p.detach() for p in parameters], wanted)

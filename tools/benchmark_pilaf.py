@@ -218,7 +218,7 @@ def online(session: Session, folder: str, steps: int) -> None:
 
     schemes = {"vanilla": Vanilla(source=SOURCE, reference=SFT), "PILAF": Pilaf(source=SOURCE, reference=SFT)}
     found: dict[str, list[float]] = {"TRL": [], **{name: [] for name in schemes}}
-    for _ in range(3):
+    for _ in range(7):
         found["TRL"].append(theirs())
         for name, scheme in schemes.items():
             found[name].append(ours(scheme))

@@ -182,7 +182,9 @@ class TextSpace(Space):
     def sample(
         self, policy: nn.Module, reference: nn.Module | None, prompts: Tensor, tilt: Tensor, uniforms: Tensor
     ) -> Tensor:
-        network = policy if reference is None else TiltedNetwork(policy, reference, tilt)
+        if reference is None:
+            reference, tilt = policy, torch.zeros_like(tilt)
+        network = TiltedNetwork(policy, reference, tilt)
         written = generate(
             network,
             prompts,
@@ -245,7 +247,7 @@ class TiltedNetwork(nn.Module):
         found: list[Tensor | None] = [None, None]
         for which, (network, rows) in enumerate(zip(self.networks, cache.rows, strict=True)):
             if len(rows):
-                found[which], cache.caches[which] = network.begin(prompts[rows], lengths[rows], capacity)
+                found[which], cache.caches[which] = begun(network, prompts[rows], lengths[rows], capacity)
         return mixed(cache, found), cache
 
     def advance(self, tokens: Tensor, cache: TiltedCache) -> Tensor:
@@ -261,6 +263,18 @@ class TiltedNetwork(nn.Module):
                 place = torch.searchsorted(cache.rows[which], rows[kept.rows[which]])
                 kept.caches[which] = network.select(cache.caches[which], place)
         return kept
+
+
+def begun(network: Any, prompts: Tensor, lengths: Tensor, capacity: int) -> tuple[Tensor, Any]:
+    """`begin` that reads each distinct prompt once: pairs have theirs twice, the best of N candidates N times."""
+    if hasattr(network, "select"):
+        distinct, place = torch.unique(prompts, dim=0, return_inverse=True)
+        if len(distinct) < len(prompts):
+            own = lengths.new_empty(len(distinct)).scatter(0, place, lengths)
+            logits, cache = network.begin(distinct, own, capacity)
+            return logits[place], network.select(cache, place)
+    found: tuple[Tensor, Any] = network.begin(prompts, lengths, capacity)
+    return found
 
 
 def asked(tilt: Tensor) -> tuple[Tensor, Tensor]:

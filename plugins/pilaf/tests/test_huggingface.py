@@ -116,6 +116,26 @@ def test_tilted_rows_that_have_ended_are_let_go_and_nothing_changes(session: Ses
     assert torch.equal(written[0].responses, written[1].responses)
 
 
+def test_a_prompt_is_read_once_for_all_its_responses(
+    session: Session, sft: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, reference = tiny(session, sft), tiny(session, sft, 1)
+    prompts, uniform, tilt = PROMPTS.repeat(4, 1), uniforms(12), torch.tensor([0.0, 0.5, -0.5, -1.0] * 3)
+    read: list[int] = []
+    begin = type(policy).begin
+
+    def noted(self: object, prompts: torch.Tensor, *rest: object) -> object:
+        read.append(len(prompts))
+        return begin(self, prompts, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(policy), "begin", noted)
+    together = SPACE.sample(policy, reference, prompts, tilt, uniform)
+    assert read == [3, 3]
+    for row in range(12):
+        alone = SPACE.sample(policy, reference, prompts[row : row + 1], tilt[row : row + 1], uniform[row : row + 1])
+        assert torch.equal(together[row], alone[0])
+
+
 def test_rows_are_scored_in_groups_of_like_lengths_and_in_their_order(session: Session, sft: Fit) -> None:
     network = tiny(session, sft)
     responses = torch.full((300, 8), 5)

@@ -185,11 +185,13 @@ def sequences(session: Session, width: int, layers: tuple[int, int], steps: int)
     name = f"encoder-decoder {layers[0]}+{layers[1]}, width {width}: examples/s over"
     trainer = int2int(width, layers)
     if trainer is None:
-        mine, theirs = in_turns(ours, torchs)
+        once, whole, theirs = in_turns(start, several, torchs)
+        mine = whole - once
     else:
-        mine, theirs, authors = in_turns(
-            ours, torchs, lambda: [trainer.enc_dec_step("arithmetic") for _ in range(steps)]
+        once, whole, theirs, authors = in_turns(
+            start, several, torchs, lambda: [trainer.enc_dec_step("arithmetic") for _ in range(steps)]
         )
+        mine = whole - once
         rates = f"({SIZE * steps / mine:.0f} against {SIZE * steps / authors:.0f})"
         line(f"{name} Int2Int's trainer", f"{authors / mine:.2f} x {rates}", "at least 1 x")
     rates = f"({SIZE * steps / mine:.0f} against {SIZE * steps / theirs:.0f})"

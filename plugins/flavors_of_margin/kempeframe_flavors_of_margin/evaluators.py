@@ -235,15 +235,17 @@ class Homogeneity(Evaluator):
     """
 
     inputs: int = field(3, "random inputs", ge=1)
+    tolerance: float = field(1e-9, "degree_error that rounding may make, in float64", ge=0)
 
     def columns(self) -> Mapping[str, str]:
         return {
             "stated_degree": "what the network states; nan: nothing",
             "degree": "mean of log2 |f(2 theta) / f(theta)| over inputs and outputs",
             "degree_error": "largest distance of f(2 theta) from 2^degree f(theta), over the largest f(2 theta)",
+            "homogeneous": "whether that is at most `tolerance`",
         }
 
-    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float]:
+    def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, float | bool]:
         import torch
 
         from kempeframe_flavors_of_margin.measuring import in_double
@@ -262,7 +264,8 @@ class Homogeneity(Evaluator):
         wanted = stated if not math.isnan(stated) else round(degree) if not math.isnan(degree) else math.nan
         size = float(doubled.abs().max())
         error = float((doubled - 2**wanted * once).abs().max()) / size if size else math.nan
-        return {"stated_degree": stated, "degree": degree, "degree_error": error}
+        found = {"stated_degree": stated, "degree": degree, "degree_error": error}
+        return {**found, "homogeneous": error <= self.tolerance}
 
 
 @component

@@ -22,8 +22,23 @@ NORMS = ("l_1", "l_2", "l_inf")
 DOC_NORMS = '"l_1", "l_2", "l_inf", a number p, "spectral" (the largest of the layers), or "max_l_1" and such'
 
 
+class _MaybeRobust(Evaluator):
+    """An evaluator that looks at the trial's attack where its field `robust` says so."""
+
+    robust: bool
+
+    @property
+    def uses_attack(self) -> bool:  # type: ignore[override]
+        """Whether it looks at the trial's attack."""
+        return self.robust
+
+    @property
+    def needs_attack(self) -> bool:
+        return self.robust
+
+
 @component
-class Margins(Evaluator):
+class Margins(_MaybeRobust):
     """Geometric and soft margins, and the distance from a KKT point, in every norm (Sections 3.3 and 3.8 of the brief).
 
     On the training split, in float64; the loss is the sum over examples of the one that was trained. For networks that
@@ -36,15 +51,6 @@ class Margins(Evaluator):
 
     def __attrs_post_init__(self) -> None:
         _check_norms(self.norms)
-
-    @property
-    def uses_attack(self) -> bool:  # type: ignore[override]
-        """Whether it looks at the trial's attack."""
-        return self.robust
-
-    @property
-    def needs_attack(self) -> bool:
-        return self.robust
 
     def columns(self) -> Mapping[str, str]:
         found = {
@@ -148,7 +154,7 @@ class CertifiedRatio(Evaluator):
 
 
 @component
-class OracleMargin(Evaluator):
+class OracleMargin(_MaybeRobust):
     """The largest margin that there is on the drawn data, exactly: linear programs, least squares, or the dual.
 
     For standard.linear the largest l_p margin; for standard.diagonal of depth L the largest l_(p/L) margin of the
@@ -163,15 +169,6 @@ class OracleMargin(Evaluator):
 
     def __attrs_post_init__(self) -> None:
         _check_norms(self.norms, flat=True)
-
-    @property
-    def uses_attack(self) -> bool:  # type: ignore[override]
-        """Whether it looks at the trial's attack."""
-        return self.robust
-
-    @property
-    def needs_attack(self) -> bool:
-        return self.robust
 
     def columns(self) -> Mapping[str, str]:
         return {f"margin_{column_of(norm)}": "the largest there is" for norm in self.norms}

@@ -18,12 +18,37 @@ LOSSES = Literal["cross_entropy", "logistic", "exponential", "squared", "hinge"]
 CYCLE = 0.5  # share of undone steps above which coordinate descent stands in a cycle
 
 
-class _Steepest(GradientOptimizer):
+@component
+class _LogDomain(GradientOptimizer):
     """What all of them share: the loss in the log domain, all examples in a step, and a step for each of a stack."""
+
+    separable: ClassVar[bool] = True  # stacked_optimizer has a state for each network
+
+    loss: LOSSES = field("exponential", "of outputs and targets; the theorem is for exponential and logistic")
+    log_domain: bool = field(True, "minimise the log of the mean loss: the same directions at any loss")
+    batch_size: int | Literal["full"] = field("full", 'examples in a batch; "full": all of them', ge=1)
+
+    def torch_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return self._made(parameters, stacked=False)
+
+    def stacked_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return self._made(parameters, stacked=True)
+
+    def _made(self, parameters: Iterable[nn.Parameter], stacked: bool) -> torch.optim.Optimizer:
+        raise NotImplementedError
+
+
+@component
+class _Steepest(_LogDomain):
+    """Steepest descent in the norm that `geometry` names."""
 
     elementwise: ClassVar[bool] = False
     descends: ClassVar[bool] = True
-    separable: ClassVar[bool] = True  # stacked_optimizer has a norm for each network
+
+    step: Literal["unit", "dual"] = field(
+        "unit", "length: learning_rate, or that times the dual norm of the gradient (the paper's flow)"
+    )
+    momentum: float = field(0.0, "of the gradient, before the direction is taken", ge=0, lt=1)
 
     @property
     def geometry(self) -> Mapping[str, Any]:
@@ -36,16 +61,10 @@ class _Steepest(GradientOptimizer):
         norm, scope = self.geometry["norm"], self.geometry.get("scope", "flat")
         return column_of(norm if scope == "flat" else f"{scope}_{norm}")
 
-    def torch_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return self._made(parameters, stacked=False)
-
-    def stacked_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return self._made(parameters, stacked=True)
-
     def _made(self, parameters: Iterable[nn.Parameter], stacked: bool) -> torch.optim.Optimizer:
         from kempeframe_flavors_of_margin.steepest import SteepestDescent as Steps
 
-        options = dict(step=self.step, momentum=self.momentum, weight_decay=self.weight_decay)  # type: ignore[attr-defined]
+        options: dict[str, Any] = dict(step=self.step, momentum=self.momentum, weight_decay=self.weight_decay)
         return Steps(parameters, self.learning_rate, **options, **self.geometry, spend_gradients=True, stacked=stacked)
 
     def diagnostics(self, optimizer: torch.optim.Optimizer, fit: int) -> Mapping[str, float]:
@@ -77,18 +96,11 @@ class SteepestDescent(_Steepest):
     another flow.
     """
 
-    loss: LOSSES = field("exponential", "of outputs and targets; the theorem is for exponential and logistic")
-    log_domain: bool = field(True, "minimise the log of the mean loss: the same directions at any loss")
-    batch_size: int | Literal["full"] = field("full", 'examples in a batch; "full": all of them', ge=1)
     norm: Literal["l_1", "l_2", "l_inf", "spectral"] | float = field("l_2", "of the unit step; a number is p of l_p")
     scope: Literal["flat", "max", "l_2", "sum"] = field(
         "flat", "one l_p norm of all weights, or how the norms of the layers are combined; spectral needs the latter"
     )
     ball: tuple[float, ...] = field((), "sizes of the layers' balls, in the order of the weights; none given: all 1")
-    step: Literal["unit", "dual"] = field(
-        "unit", "length: learning_rate, or that times the dual norm of the gradient (the paper's flow)"
-    )
-    momentum: float = field(0.0, "of the gradient, before the direction is taken", ge=0, lt=1)
     kink: Literal["none", "clarke"] = field(
         "none", "coordinate descent: what a step does that would undo the last one across a kink of ReLU"
     )
@@ -108,11 +120,6 @@ class SteepestDescent(_Steepest):
 class CoordinateDescent(_Steepest):
     """Steepest descent in the l_1 norm: the weight with the largest partial derivative moves by learning_rate."""
 
-    loss: LOSSES = field("exponential", "of outputs and targets")
-    log_domain: bool = field(True, "minimise the log of the mean loss")
-    batch_size: int | Literal["full"] = field("full", 'examples in a batch; "full": all of them', ge=1)
-    step: Literal["unit", "dual"] = field("unit", "length: learning_rate, or that times the largest derivative")
-    momentum: float = field(0.0, "of the gradient, before the weight is chosen", ge=0, lt=1)
     kink: Literal["none", "clarke"] = field("none", "what a step does that would undo the last one across a kink")
 
     @property
@@ -124,12 +131,6 @@ class CoordinateDescent(_Steepest):
 class NormalizedGradientDescent(_Steepest):
     """Steepest descent in the l_2 norm: theta <- theta - learning_rate gradient / |gradient|."""
 
-    loss: LOSSES = field("exponential", "of outputs and targets")
-    log_domain: bool = field(True, "minimise the log of the mean loss")
-    batch_size: int | Literal["full"] = field("full", 'examples in a batch; "full": all of them', ge=1)
-    step: Literal["unit", "dual"] = field("unit", "length: learning_rate, or that times the gradient's norm")
-    momentum: float = field(0.0, "of the gradient, before it is normalised", ge=0, lt=1)
-
     @property
     def geometry(self) -> Mapping[str, Any]:
         return {"norm": "l_2"}
@@ -138,12 +139,6 @@ class NormalizedGradientDescent(_Steepest):
 @component
 class SignDescent(_Steepest):
     """Steepest descent in the l_inf norm: every weight moves by learning_rate against its gradient's sign."""
-
-    loss: LOSSES = field("exponential", "of outputs and targets")
-    log_domain: bool = field(True, "minimise the log of the mean loss")
-    batch_size: int | Literal["full"] = field("full", 'examples in a batch; "full": all of them', ge=1)
-    step: Literal["unit", "dual"] = field("unit", "length: learning_rate, or that times the gradient's l_1 norm")
-    momentum: float = field(0.0, "of the gradient, before its sign is taken", ge=0, lt=1)
 
     @property
     def geometry(self) -> Mapping[str, Any]:
@@ -158,12 +153,7 @@ class SpectralDescent(_Steepest):
     the exact U V^T is Shampoo without accumulation (Gupta et al., 2018).
     """
 
-    loss: LOSSES = field("exponential", "of outputs and targets")
-    log_domain: bool = field(True, "minimise the log of the mean loss")
-    batch_size: int | Literal["full"] = field("full", 'examples in a batch; "full": all of them', ge=1)
     scope: Literal["max", "l_2", "sum"] = field("max", "how the spectral norms of the layers are combined")
-    step: Literal["unit", "dual"] = field("unit", "length: learning_rate, or that times the gradient's dual norm")
-    momentum: float = field(0.0, "of the gradient, before it is orthogonalised", ge=0, lt=1)
     orthogonalization: Literal["svd", "newton_schulz"] = field("svd", "exact, or Muon's approximate one")
 
     @property
@@ -172,19 +162,15 @@ class SpectralDescent(_Steepest):
 
 
 @component
-class LogAdam(GradientOptimizer):
+class LogAdam(_LogDomain):
     """Adam on the mean loss, to losses that no float holds: its moments are kept in units of the loss.
 
     epsilon = 0 is allowed (0/0 is 0): Adam then resembles sign descent, as long as the loss falls more slowly than
     beta2 forgets (the speed limit of Section 3.9 of the brief: at most log(1/beta2)/2 a step).
     """
 
-    separable: ClassVar[bool] = True
     margin_norm: ClassVar[str] = "l_inf"
 
-    loss: LOSSES = field("exponential", "of outputs and targets; it has to be one that the log domain takes")
-    log_domain: bool = field(True, "it needs the log of the loss")
-    batch_size: int | Literal["full"] = field("full", 'examples in a batch; "full": all of them', ge=1)
     beta1: float = field(0.9, "decay of the gradient's mean", ge=0, lt=1)
     beta2: float = field(0.999, "decay of its square's mean", ge=0, lt=1)
     epsilon: float = field(1e-8, "added to the root of the square's mean; 0: the loss has no scale", ge=0)
@@ -195,12 +181,6 @@ class LogAdam(GradientOptimizer):
             raise ValueError("log_domain = false: log_adam needs the log of the loss; standard.adam takes the loss")
         if self.gradient_clipping is not None:
             raise ValueError("gradient_clipping: it would clip the gradient of the log of the loss")
-
-    def torch_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return self._made(parameters, stacked=False)
-
-    def stacked_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return self._made(parameters, stacked=True)
 
     def _made(self, parameters: Iterable[nn.Parameter], stacked: bool) -> torch.optim.Optimizer:
         from kempeframe_flavors_of_margin import log_adam

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def culprit(error: BaseException) -> str:
     """`in my_idea.sign_descent (plugin my_idea, my_idea.py:31)`: the innermost place of a plugin; "" where none is.
 
-    The component is the innermost whose method was under way; where a network raised, the model that built it is not
-    in the traceback, so that its plugin and line alone are said.
+    The component is the innermost whose method was under way, which may be one that it inherits from another plugin;
+    where a network raised, the model that built it is not in the traceback, so that its plugin and line alone are said.
     """
-    place, plugin, component = "", "", ""
+    place, plugin, component, home = "", "", "", ""  # home: the plugin of the code of the component's method
     trace = error.__traceback__
     while trace is not None:
         found = _plugin_at(trace.tb_frame)
@@ -32,8 +32,8 @@ def culprit(error: BaseException) -> str:
             place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
             owner = trace.tb_frame.f_locals.get("self")
             if isinstance(owner, Component):
-                component = full_name(type(owner))
-            elif component.partition(".")[0] != plugin:
+                component, home = full_name(type(owner)), plugin
+            elif home != plugin:
                 component = ""
         trace = trace.tb_next
     if not plugin:

@@ -85,7 +85,9 @@ def _exit_code(study: Study, strict: bool, out: Path, errors: Console) -> int:
 
 
 def _report(study: Study, console: Console, out: Path, trial_seconds: float, seconds: float) -> None:
-    stored = f", {study.computed:,} fits computed" if study.computed else ", all from the store"
+    stored = "" if study.failures else ", all from the store"
+    if study.computed:
+        stored = f", {study.computed:,} fits computed"
     console.print(f"trials {trial_seconds:.1f} s{stored}; everything {seconds:.1f} s\n", highlight=False)
     for reason, trials in study.not_covered.items():
         console.print(f"{escape(reason)} ({trials:,} trials)", highlight=False)

@@ -144,6 +144,17 @@ def test_a_learning_rate_that_makes_the_loss_rise_is_an_error(fit: Fits) -> None
             fit(optimizer, TwoLayer(width=20), TeacherStudent(dimension=5, n_train=100, outputs=1, flip=0.3))
 
 
+def test_a_fit_that_diverges_in_the_loop_of_another_plugin_names_its_optimizer(tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    spec = SPEC.replace("n_train = 10", "n_train = 100, flip = 0.3")
+    path.write_text(spec.replace("NORM", '"l_inf"\nlearning_rate = 300.0'))
+    study = kempeframe.run(path, store=tmp_path / "store")
+    assert len(study.failures) == 2
+    for failure in study.failures:
+        assert "is too large in flavors_of_margin.steepest_descent (plugin standard, divergence.py" in failure.error
+        assert failure.place == f"{path}:5 [optimizer]"
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -120,13 +120,21 @@ class SteepestDescent(torch.optim.Optimizer):
         on_cpu = params[0].device.type == "cpu"
         if p == 1 and group["kink"] == "none":
             self._coordinate(group, params, sources)
-        elif p == math.inf and group["step"] == "unit":
+        elif p == math.inf:
+            total = torch.stack(torch._foreach_norm(sources, 1)).sum() if group["step"] == "dual" else None
             signs = sources if spend else torch._foreach_sign(sources)
             if spend:
                 torch._foreach_sign_(signs)
+            if total is not None:
+                torch._foreach_mul_(signs, total)
             torch._foreach_add_(params, signs, alpha=-rate)
-        elif p == 2 and on_cpu and (size := _size(sources)) is not None:
+        elif p == 2 and on_cpu and (size := _size(sources)) is not None:  # one pass less
             torch._foreach_add_(params, sources, alpha=-rate * (1.0 if group["step"] == "dual" else 1 / size))
+        elif p == 2:
+            scaled, length = normalised(sources)
+            if group["step"] == "dual":
+                torch._foreach_mul_(scaled, length)
+            torch._foreach_add_(params, scaled, alpha=-rate)
         elif p == 3 and on_cpu and _cubic(group, params, sources, self.space):
             pass
         elif _is_coordinate(measured):
@@ -234,8 +242,17 @@ def _chosen(gradient: Tensor) -> Tensor:
 
 def _size(sources: list[Tensor]) -> float | None:
     """The Euclidean norm; None where squares may have under- or overflowed."""
-    square = math.fsum(float(size) ** 2 for size in torch._foreach_norm(sources))
+    square = math.fsum(size * size for size in torch.stack(torch._foreach_norm(sources)).tolist())
     return math.sqrt(square) if SAFE[0] < square < SAFE[1] else None
+
+
+def normalised(sources: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """g / |g|_2 and |g|_2, 0-dimensional; without under- or overflow, and without asking a device for a value."""
+    largest = torch.stack(torch._foreach_norm(sources, math.inf)).amax()
+    scaled = list(torch._foreach_div(sources, torch.where(largest > 0, largest, torch.ones_like(largest))))
+    size = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(scaled)))
+    torch._foreach_div_(scaled, torch.where(size > 0, size, torch.ones_like(size)))
+    return scaled, size * largest
 
 
 def _cubic(group: dict[str, Any], params: list[Tensor], sources: list[Tensor], space: dict[Tensor, Tensor]) -> bool:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from kempeframe_flavors_of_margin import theory
 from kempeframe_flavors_of_margin.norms import Norm, newton_schulz, spectral_direction
-from kempeframe_flavors_of_margin.steepest import SteepestDescent, largest_entry
+from kempeframe_flavors_of_margin.steepest import SteepestDescent, largest_entry, normalised
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 SHAPES = ((5, 4), (3, 5), (7,), (2, 3, 2, 2))
 GEOMETRIES: list[Any] = [
@@ -179,6 +180,41 @@ def test_no_step_waits_for_a_device(norm: Any, scope: Any, ball: Any, step: Any)
             optimizer.step()
     else:
         optimizer.step()
+
+
+class Counted(TorchDispatchMode):
+    """Counts torch's operations."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("step", ["unit", "dual"])
+@pytest.mark.parametrize("norm", ["l_2", "l_inf"])
+def test_sign_and_l_2_steps_have_no_loop_over_parameters(norm: Any, step: Any, device: str) -> None:
+    def operations(tensors: int) -> int:
+        parameters = [nn.Parameter(torch.ones(3, device=device)) for _ in range(tensors)]
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer = SteepestDescent(parameters, 0.1, norm, step=step)
+        with Counted() as counted:
+            optimizer.step()
+        return counted.count
+
+    assert operations(40) == operations(4)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
+def test_the_l_2_step_of_any_device_is_the_direction(size: float) -> None:
+    gradients = [size * g for g in tensors(3)]
+    unit, dual = Norm("l_2").direction(gradients)
+    scaled, length = normalised(gradients)
+    torch.testing.assert_close(scaled, unit)
+    assert float(length) == pytest.approx(float(dual))
 
 
 @pytest.mark.parametrize("size", [3, 1024, 5000])

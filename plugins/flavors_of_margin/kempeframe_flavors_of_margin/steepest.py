@@ -242,7 +242,7 @@ def _chosen(gradient: Tensor) -> Tensor:
 
 def _size(sources: list[Tensor]) -> float | None:
     """The Euclidean norm; None where squares may have under- or overflowed."""
-    square = math.fsum(size * size for size in torch.stack(torch._foreach_norm(sources)).tolist())
+    square = sum(size * size for size in torch.stack(torch._foreach_norm(sources)).tolist())
     return math.sqrt(square) if SAFE[0] < square < SAFE[1] else None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from kempeframe_repeated_examples.curation import chosen
-from kempeframe_repeated_examples.data import ModularMultiplication
+from kempeframe_repeated_examples.data import Eigenvalues, ModularMultiplication
 from kempeframe_repeated_examples.theory import distinct
 from scipy.stats import binom, kstest
 from torch import Tensor
@@ -241,3 +241,9 @@ def test_a_budget_smaller_than_a_batch_is_refused(session: Session) -> None:
 def test_bad_fields_are_said(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         products(**fields)
+
+
+@pytest.mark.parametrize(("encoding", "bound"), [("FP15", 1e9), ("P1000", 1e103)])
+def test_operands_that_have_no_words_are_refused(encoding: Any, bound: float) -> None:
+    with pytest.raises(ValueError, match=rf"coefficient_bound = .*: {encoding} has no words for eigenvalues above"):
+        Eigenvalues(dimension=2, encoding=encoding, coefficient_bound=bound)

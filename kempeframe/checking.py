@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kempeframe.columns import Expression
-from kempeframe.components import Component, Evaluator
+from kempeframe.components import Component, Evaluator, Fit
 from kempeframe.lines import KeyPath
 from kempeframe.overrides import SECTIONS, member_name, split
 from kempeframe.problems import nearest, raised, shown
@@ -69,8 +69,7 @@ def _distinct(configurations: Iterable[Configuration]) -> Iterator[tuple[str, Ev
 
 def check_evaluators(source: Source, configurations: Sequence[Configuration]) -> None:
     """Their names are names and differ; what measures a network has one."""
-    members = source.raw.get("evaluator")
-    members = members if isinstance(members, list) and all(isinstance(m, dict) for m in members) else []
+    members = _members(source)
     names = [member_name(member) for member in members]
     for index, (name, member) in enumerate(zip(names, members, strict=True)):
         if "name" in member and not (isinstance(member["name"], str) and re.fullmatch(r"[\w-]+", member["name"])):
@@ -81,13 +80,24 @@ def check_evaluators(source: Source, configurations: Sequence[Configuration]) ->
         elif name and name in names[:index]:
             message = f"duplicate evaluator: another one is called {name!r}; give this one a name of its own"
             source.problem(("evaluator", index), message)
-    places = {name: index for index, name in reversed(list(enumerate(names)))}
+    places = _places(source)
     lacking = {k for c in configurations if c.fit is None for k in ("model", "optimizer") if getattr(c, k) is None}
     for name, evaluator in _distinct(c for c in configurations if c.fit is None):
         if not evaluator.is_theory and lacking:
             missing = " and ".join(f"[{k}]" for k in sorted(lacking))
             source.problem(("evaluator", places.get(name, 0)), f"{name} measures a network: the spec lacks {missing}")
     _check_attacks(source, [c for c in configurations if c.attack is None], places)
+
+
+def _members(source: Source) -> list[dict[str, Any]]:
+    members = source.raw.get("evaluator")
+    return members if isinstance(members, list) and all(isinstance(m, dict) for m in members) else []
+
+
+def _places(source: Source) -> dict[str, int]:
+    """The number of each evaluator's table; of equal names, the first."""
+    names = [member_name(member) for member in _members(source)]
+    return {name: index for index, name in reversed(list(enumerate(names)))}
 
 
 def _check_attacks(source: Source, without: Sequence[Configuration], places: Mapping[str, int]) -> None:
@@ -98,6 +108,44 @@ def _check_attacks(source: Source, without: Sequence[Configuration], places: Map
             source.problem(("evaluator", places.get(name, 0)), message)
     if any(c.optimizer is not None and c.optimizer.needs_attack for c in without):
         source.problem(("optimizer",), "it trains against the trial's attack: the spec lacks [attack]")
+
+
+def check_parts(source: Source, configurations: Sequence[Configuration]) -> None:
+    """Components that say so can be used with each other."""
+    places = _places(source)
+    found: dict[tuple[KeyPath, str], None] = {}
+    for configuration in configurations:
+        parts = [part for name, fit in configuration.fits.items() for part in _parts(("fit", name), fit)]
+        if configuration.fit is not None:
+            evaluators = [(("evaluator", places.get(name, 0)), e) for name, e in configuration.evaluators]
+            parts += [*_parts((), configuration.fit), *((path, e, configuration.fit) for path, e in evaluators)]
+        for path, component, fit in parts:
+            message = _conflict(component, fit)
+            if message:
+                found.setdefault((path, message))
+    for path, message in found:
+        source.problem(path, message)
+
+
+def _parts(place: KeyPath, fit: Fit) -> Iterator[tuple[KeyPath, Component, Fit]]:
+    for kind in PARTS:
+        if (component := getattr(fit, kind)) is not None:
+            yield (*place, kind), component, fit
+
+
+def _conflict(component: Component, fit: Fit) -> str:
+    """What `check_with` says; it is a plugin's code, and may do anything."""
+    if type(component).check_with is Component.check_with:
+        return ""
+    try:
+        component.check_with(fit)
+    except KeyboardInterrupt:
+        raise
+    except ValueError as error:
+        return str(error)
+    except BaseException as error:
+        return f"check_with() of {type(component).component_name()} raised {raised(error)}"
+    return ""
 
 
 class Columns:

@@ -106,6 +106,15 @@ class Component:
 
         return digest_of(self)
 
+    def check_with(self, fit: Fit) -> None:
+        """Whether it can be used with the fit's other components; asked of every trial before anything runs.
+
+        What only the task or the network shows is said by `kempeframe.task.CannotGive`, when it shows.
+
+        Raises:
+            ValueError: it can't; the message says what was expected.
+        """
+
 
 class NoTheory(Exception):
     """An evaluator's equations do not cover these components. Its columns stay empty; the trial does not fail."""

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from kempeframe.axes import MOST_TRIALS, expand, trial_count
-from kempeframe.checking import CERTIFICATE_COLUMNS, Columns, check_columns, check_evaluators, evaluator_columns
+from kempeframe.checking import (
+    CERTIFICATE_COLUMNS,
+    Columns,
+    check_columns,
+    check_evaluators,
+    check_parts,
+    evaluator_columns,
+)
 from kempeframe.claims import Claim
 from kempeframe.columns import Expression
 from kempeframe.components import field
@@ -156,6 +163,7 @@ def _checked(source: Source, reduced: bool) -> Spec | None:
     figures, claims = _records(source, "figure", Figure), _records(source, "claim", Claim)
     derived = _derived(source)
     check_evaluators(source, configurations)
+    check_parts(source, configurations)
     members = [*figures.items(), *claims.items()]
     columns = Columns(source, expansion, configurations, derived)
     check_columns(source, columns, members, reduced=reduced or trials > MOST_TRIALS)

@@ -151,6 +151,19 @@ CASES: dict[str, tuple[str, list[str]]] = {
         changed('toy"\nsize = 20', 'odd"\nhow = "silent"'),
         ["3 data | Odd refuses these values"],
     ),
+    "components that do not go with each other": (
+        changed('toy"\nsize = 20', 'odd"\nhow = "clash"'),
+        ["3 data | odd data do not go with plain models"],
+    ),
+    "a check of others that raises what it should not": (
+        changed('toy"\nsize = 20', 'odd"\nhow = "stumble"'),
+        ["3 data | check_with() of odd raised LookupError: nowhere"],
+    ),
+    "components of a named fit that do not go with each other": (
+        added('[fit.first]\ndata = { use = "example_plugin.odd", how = "clash" }\n'
+              'model = { use = "example_plugin.plain" }\noptimizer = { use = "example_plugin.step" }\n'),
+        [f"{LAST + 2} fit.first.data | odd data do not go with plain models"],
+    ),
     "no seeds": (changed("seeds = 2", "seeds = 0"), ["2 seeds | 0 is out of range: expected a number >= 1"]),
     "seeds of a wrong type": (
         changed("seeds = 2", 'seeds = "2"'),

@@ -11,6 +11,7 @@ import attrs
 from kempeframe import Data, component, field
 
 if TYPE_CHECKING:
+    from kempeframe import Fit
     from kempeframe.runs import Run
     from kempeframe.task import Task
     from kempeframe_repeated_examples.problems import Array, Layout, Problem
@@ -71,6 +72,11 @@ class Sampled(Data):
             raise ValueError(f"shift_every = {self.shift_every:g}: there is no small_set")
         if math.isfinite(self.shift_every) and math.isfinite(self.data_budget) and self.curation != "random":
             raise ValueError(f"curation = {self.curation!r}: a small set that shifts through a budget is random")
+
+    def check_with(self, fit: Fit) -> None:
+        size = getattr(fit.optimizer, "batch_size", None)
+        if isinstance(size, int) and self.data_budget < size:
+            raise ValueError(f"data_budget = {self.data_budget:g} is smaller than a batch of {size} examples")
 
     @property
     def protocol(self) -> Protocol:

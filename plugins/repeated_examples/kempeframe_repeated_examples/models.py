@@ -9,8 +9,12 @@ from kempeframe import Model, component, field
 if TYPE_CHECKING:
     from torch import nn
 
+    from kempeframe import Fit
     from kempeframe.runs import Run
     from kempeframe.task import Task
+
+ONE_CLASS = 'compact_encoder gives one class an answer: the data needs answer = "class"'
+WRITTEN = 'seq2seq_transformer writes its answers: the data needs answer = "sequence"'
 
 
 @component
@@ -37,11 +41,15 @@ class CompactEncoder(Model):
     def seeds_together(self) -> int:
         return self._encoder(2).seeds_together
 
+    def check_with(self, fit: Fit) -> None:
+        if getattr(fit.data, "answer", "class") != "class":
+            raise ValueError(ONE_CLASS)
+
     def build(self, task: Task, run: Run) -> nn.Module:
         from kempeframe.task import CannotGive
 
         if task.classes is None:
-            raise CannotGive('compact_encoder gives one class an answer: the data needs answer = "class"')
+            raise CannotGive(ONE_CLASS)
         return self._encoder(len(task.truth.layout.vocabulary)).build(task, run)
 
     def _encoder(self, vocabulary: int) -> Model:
@@ -88,11 +96,15 @@ class Seq2seqTransformer(Model):
     def seeds_together(self) -> int:
         return self._transformer().seeds_together
 
+    def check_with(self, fit: Fit) -> None:
+        if getattr(fit.data, "answer", "sequence") != "sequence":
+            raise ValueError(WRITTEN)
+
     def build(self, task: Task, run: Run) -> nn.Module:
         from kempeframe.task import CannotGive
 
         if task.classes is not None or len(task.output_shape) != 2:
-            raise CannotGive('seq2seq_transformer writes its answers: the data needs answer = "sequence"')
+            raise CannotGive(WRITTEN)
         return self._transformer().build(task, run)
 
     def _transformer(self) -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from kempeframe_repeated_examples.theory import distinct
 from scipy.stats import binom, kstest
 from torch import Tensor
 
+import kempeframe
+from kempeframe.problems import SpecError
 from kempeframe.runs import Run
 from kempeframe.task import CannotGive
 from kempeframe.trial import Session
@@ -247,3 +250,17 @@ def test_bad_fields_are_said(fields: dict[str, Any], message: str) -> None:
 def test_operands_that_have_no_words_are_refused(encoding: Any, bound: float) -> None:
     with pytest.raises(ValueError, match=rf"coefficient_bound = .*: {encoding} has no words for eigenvalues above"):
         Eigenvalues(dimension=2, encoding=encoding, coefficient_bound=bound)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"data.data_budget": 32}, "data_budget = 32 is smaller than a batch of 64 examples"),
+        ({"data.answer": "sequence"}, "compact_encoder gives one class an answer"),
+        ({"model": {"use": "repeated_examples.seq2seq_transformer"}}, "seq2seq_transformer writes its answers"),
+    ],
+)
+def test_what_does_not_go_together_is_said_before_anything_runs(override: dict[str, Any], message: str) -> None:
+    spec = Path(__file__).parents[3] / "specs" / "repeated_examples.toml"
+    with pytest.raises(SpecError, match=message):
+        kempeframe.run(spec, {"sweep.arm": {"one": {}}, **override})

@@ -60,15 +60,15 @@ def _digest_or_none(component: Component | None) -> str | None:
 
 
 def identity(cls: type[Component]) -> tuple[str, int, list[str]]:
-    """Full name, version, and the source hashes of the editable code that the class inherits from."""
-    from kempeframe.registry import plugin_of
+    """Full name, version, and source hashes of the editable code that the class inherits from, with all it imports."""
+    from kempeframe.registry import edited_packages, plugin_of
 
     if cls not in _IDENTITIES:
         sources = set()
         for base in cls.__mro__:
             plugin = plugin_of(base)
             if plugin is not None and plugin.editable:
-                sources.add(source_hash(Path(inspect.getfile(base)), plugin.root))
+                sources.add(source_hash(Path(inspect.getfile(base)), plugin.root, edited_packages()))
         _IDENTITIES[cls] = full_name(cls), cls.version, sorted(sources)
     return _IDENTITIES[cls]
 

@@ -59,6 +59,17 @@ def provided_twice() -> dict[str, list[str]]:
     return {name: sorted(found) for name, found in givers.items() if len(found) > 1}
 
 
+@cache
+def edited_packages() -> tuple[Path, ...]:
+    """The packages of all editable installs among the plugins. Imports none of them."""
+    found: set[Path] = set()
+    for point in installed().values():
+        if _distribution_facts(point)[1]:
+            spec = importlib.util.find_spec(point.module.partition(".")[0])
+            found.update(Path(place).resolve() for place in (spec.submodule_search_locations or () if spec else ()))
+    return tuple(sorted(found))
+
+
 class Registry:
     """The components of the plugins loaded so far."""
 

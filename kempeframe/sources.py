@@ -4,40 +4,48 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 
-def source_hash(file: Path, package: Path) -> str:
+def source_hash(file: Path, package: Path, others: Sequence[Path] = ()) -> str:
     """Hash of a module and of all modules of its package that it imports, directly or through others.
 
     Following the imports keeps a changed evaluator from retraining what it looks at: its module is not among the
-    data's. A plugin that is one file is its own package.
+    data's. A plugin that is one file is its own package. `others` are packages that are being edited too: imports are
+    followed into them.
     """
     state = hashlib.sha256()
-    for module in sorted(_reachable(file.resolve(), package.resolve())):
-        state.update(module.relative_to(package.resolve().parent).as_posix().encode() + b"\0")
+    roots = tuple(dict.fromkeys(root.resolve() for root in (package, *others)))
+    for name, module in sorted((_name(path, roots), path) for path in _reachable(file.resolve(), roots)):
+        state.update(name.encode() + b"\0")
         state.update(module.read_bytes() + b"\0")
     return state.hexdigest()[:16]
 
 
-def _reachable(file: Path, package: Path) -> set[Path]:
+def _name(module: Path, roots: Sequence[Path]) -> str:
+    """The module's path from the folder that its package lies in; the same on every machine."""
+    return module.relative_to(_root(module, roots).parent).as_posix()
+
+
+def _root(module: Path, roots: Sequence[Path]) -> Path:
+    return next(root for root in roots if module.is_relative_to(root))
+
+
+def _reachable(file: Path, roots: Sequence[Path]) -> set[Path]:
     found, open_files = {file}, [file]
     while open_files:
-        for imported in _imports(open_files.pop(), package):
-            if imported not in found:
-                found.add(imported)
-                open_files.append(imported)
+        module = open_files.pop()
+        imported = _imports_of(module.read_bytes(), module, _root(module, roots), tuple(r for r in roots if r.is_dir()))
+        open_files.extend(imported - found)
+        found |= imported
     return found
 
 
-def _imports(file: Path, package: Path) -> frozenset[Path]:
-    """Files of `package` that `file` imports, at its top or inside functions."""
-    return _imports_of(file.read_bytes(), file, package) if package.is_dir() else frozenset()
-
-
 @cache  # of the content: a file may be edited while the process lives
-def _imports_of(content: bytes, file: Path, package: Path) -> frozenset[Path]:
+def _imports_of(content: bytes, file: Path, package: Path, roots: Sequence[Path]) -> frozenset[Path]:
+    """Files of `roots` that a module of `package` imports, at its top or inside functions."""
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):  # a module that nothing has imported yet
@@ -52,7 +60,7 @@ def _imports_of(content: bytes, file: Path, package: Path) -> frozenset[Path]:
                 parent = file.parents[node.level - 1].relative_to(package.parent)
                 base = ".".join([*parent.parts, *([base] if base else [])])
             names.update(f"{base}.{alias.name}" for alias in node.names)
-    return frozenset(path for name in names if (path := _module_file(name, package)) is not None)
+    return frozenset(path for name in names for root in roots if (path := _module_file(name, root)) is not None)
 
 
 def _module_file(name: str, package: Path) -> Path | None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kempeframe import digest
 from kempeframe.components import Component, Fit
 from kempeframe.digest import canonical, digest_of, full_name, join
 from kempeframe.registry import Plugin, Registry
@@ -196,6 +197,37 @@ def test_a_hash_does_not_depend_on_where_the_package_lies(package: Path, tmp_pat
     before = source_hash(package / "data.py", package)
     package.rename(moved)
     assert source_hash(moved / "data.py", moved) == before
+
+
+def test_imports_are_followed_into_other_packages_that_are_edited_too(package: Path, tmp_path: Path) -> None:
+    paper = tmp_path / "paper"
+    paper.mkdir()
+    (paper / "models.py").write_text("def build():\n    from pkg import draw\n")
+    files = (paper / "models.py", paper)
+    alone, before = source_hash(*files), source_hash(*files, [package])
+    (package / "evaluators.py").write_text("# changed\n")
+    assert source_hash(*files, [package]) == before
+    (package / "draw.py").write_text(FILES["draw.py"] + "# changed\n")
+    assert source_hash(*files, [package]) != before
+    assert source_hash(*files) == alone, "what is installed for good has a version instead"
+
+
+def test_what_a_plugin_file_uses_of_an_edited_package_is_in_its_digest(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "user.py"
+    code = "from kempeframe import Data, component, hookimpl\n@component\nclass Thing(Data):\n    'A thing.'\n"
+    code += "    def load(self, run):\n        from pkg.draw import draw\n"
+    path.write_text(code + "@hookimpl\ndef kempeframe_data():\n    return [Thing]\n")
+    monkeypatch.setattr("kempeframe.registry.edited_packages", lambda: (package,))
+    digests = []
+    for text in ("# changed\n", "# changed again\n"):
+        (package / "draw.py").write_text(FILES["draw.py"] + text)
+        registry = Registry()
+        registry.load_file(path)
+        digests.append(registry.find("data", "user.thing")().digest)
+        digest._IDENTITIES.clear()
+    assert digests[0] != digests[1]
 
 
 def test_an_edited_plugin_file_is_another_plugin(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def _exit_code(study: Study, strict: bool, out: Path, errors: Console) -> int:
 
 
 def _report(study: Study, console: Console, out: Path, trial_seconds: float, seconds: float) -> None:
-    stored = "" if study.failures else ", all from the store"
+    others = "all" if not study.failures else "all others" if "done" in study.rows.columns["status"] else ""
+    stored = f", {others} from the store" if others else ""
     if study.computed:
         stored = f", {study.computed:,} fits computed"
     console.print(f"trials {trial_seconds:.1f} s{stored}; everything {seconds:.1f} s\n", highlight=False)

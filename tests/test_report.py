@@ -731,7 +731,7 @@ def test_what_differs_between_specs_and_environments(copy: Callable[[str], Path]
 
 def test_a_flat_spec_keeps_every_value() -> None:
     spec = tomli.loads('a = 1\n[b]\n"c.d" = [1, 2]\ne = {}\n[[x]]\ny = 1\n[[x]]\ny = 2\n')
-    assert flat(spec) == {"a": "1", "b.c.d": "[1, 2]", "b.e": "{  }", "x 1: y": "1", "x 2: y": "2"}
+    assert flat(spec) == {"a": "1", "b.c.d": "[1, 2]", "b.e": "{}", "x 1: y": "1", "x 2: y": "2"}
 
 
 def test_finished_and_running_side_by_side(copy: Callable[[str], Path]) -> None:

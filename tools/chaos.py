@@ -290,7 +290,7 @@ class Chaos:
             self.problem(f"left behind: {left}")
         last = self.finish("out")
         self.compare("out")
-        if "all from the store" not in last.errors.with_suffix(".out").read_text():
+        if "all others from the store" not in last.errors.with_suffix(".out").read_text():
             self.problem("after pruning something was computed again", last)
 
     def left(self) -> list[Path]:

@@ -164,7 +164,8 @@ def _add_execution(run: argparse.ArgumentParser) -> None:
         "--jobs",
         type=count,
         metavar="N",
-        help="trials side by side, each in a process of its own (default: one for each core, or for each GPU)",
+        help="trials side by side, each in a process of its own (default: one for each core, or for each GPU; "
+        "with --smoke one)",
     )
     group.add_argument(
         "--threads",

@@ -44,7 +44,9 @@ def executor_of(arguments: argparse.Namespace, out: Path) -> tuple[Executor, str
         packing = f"{arguments.trials_per_job} trials a job, at most {arguments.max_jobs} jobs at once"
         return Cluster(jobs), f"{where}, {packing}"
     devices = _devices(arguments.device)
-    jobs_wanted = arguments.jobs or (devices if arguments.device == "cuda" else cores())
+    # A smoke version is over before further processes have loaded torch.
+    default = 1 if arguments.smoke else devices if arguments.device == "cuda" else cores()
+    jobs_wanted = arguments.jobs or default
     if jobs_wanted == 1:
         return InProcess(), "1 process"
     from kempeframe.pool import WorkerPool

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -68,11 +71,10 @@ class Digits(Data):
 
     def load(self, run: Run) -> Task:
         import torch
-        from sklearn.datasets import load_digits
 
         from kempeframe.task import Examples, Task
 
-        pixels, labels = load_digits(return_X_y=True)
+        pixels, labels = _digits()
         pixels = pixels / 16
         if self.centre:
             pixels -= pixels.mean(axis=0)
@@ -99,3 +101,18 @@ class Digits(Data):
             truth=Pool("scikit-learn digits", f"centre {self.centre} {self.dtype}", train, test),
             bounds=None if self.centre else (0.0, 1.0),
         )
+
+
+@cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (1797, 64), 0 to 16, and labels, from scikit-learn's own file: importing it all takes 2 seconds."""
+    spec = find_spec("sklearn")
+    assert spec is not None and spec.origin is not None
+    path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if not path.is_file():  # a release that keeps it elsewhere
+        from sklearn.datasets import load_digits
+
+        pixels, labels = load_digits(return_X_y=True)
+        return pixels, labels
+    rows = np.loadtxt(path, delimiter=",")
+    return rows[:, :-1], rows[:, -1].astype(np.int64)

@@ -142,7 +142,7 @@ def _conflict(component: Component, fit: Fit) -> str:
     except KeyboardInterrupt:
         raise
     except ValueError as error:
-        return str(error)
+        return str(error) or f"{type(component).component_name()} does not go with the other components"
     except BaseException as error:
         return f"check_with() of {type(component).component_name()} raised {raised(error)}"
     return ""

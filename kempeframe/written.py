@@ -78,7 +78,7 @@ def _has_header(value: Any) -> bool:
 def _sweep_blocks(sweep: Mapping[str, Any]) -> list[str]:
     """Named variants under headers of their own, `[sweep.NAME]`, as long as that keeps the order of the axes."""
     runs = [(named, dict(axes)) for named, axes in groupby(sweep.items(), lambda axis: _are_variants(axis[1]))]
-    if sum(not named for named, _ in runs) > 1:
+    if not runs or sum(not named for named, _ in runs) > 1:
         return [f"[sweep]\n{_lines(sweep)}"]
     blocks = []
     for named, axes in runs:

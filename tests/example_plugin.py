@@ -51,7 +51,7 @@ class Staged(Data):
 class Odd(Data):
     """Data whose own check fails in ways that no component should."""
 
-    how: Literal["fine", "lookup", "exit", "silent", "clash", "stumble"] = field("fine", "how it fails")
+    how: Literal["fine", "lookup", "exit", "silent", "clash", "sulk", "stumble"] = field("fine", "how it fails")
 
     def __attrs_post_init__(self) -> None:
         if self.how == "lookup":
@@ -64,6 +64,8 @@ class Odd(Data):
     def check_with(self, fit: Fit) -> None:
         if self.how == "clash":
             raise ValueError(f"odd data do not go with {fit.model.component_name()} models")
+        if self.how == "sulk":
+            raise ValueError
         if self.how == "stumble":
             raise LookupError("nowhere")
 

@@ -155,6 +155,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
         changed('toy"\nsize = 20', 'odd"\nhow = "clash"'),
         ["3 data | odd data do not go with plain models"],
     ),
+    "a check of others that says nothing": (
+        changed('toy"\nsize = 20', 'odd"\nhow = "sulk"'),
+        ["3 data | odd does not go with the other components"],
+    ),
     "a check of others that raises what it should not": (
         changed('toy"\nsize = 20', 'odd"\nhow = "stumble"'),
         ["3 data | check_with() of odd raised LookupError: nowhere"],

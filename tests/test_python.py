@@ -138,5 +138,6 @@ def test_variants_are_written_under_headers_in_the_order_of_the_axes() -> None:
     text = spec_text(raw)
     assert '[sweep.problem]\n"s = 1, near" = { "data.size" = 1 }\nfar = {}\n' in text
     assert tomli.loads(text) == raw
+    assert tomli.loads(spec_text({"sweep": {}})) == {"sweep": {}}
     mixed = {"sweep": {"a": [1], "problem": variants, "b": [2]}}
     assert list(tomli.loads(spec_text(mixed))["sweep"]) == ["a", "problem", "b"]

@@ -107,9 +107,8 @@ class Digits(Data):
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     """Pixels (1797, 64), 0 to 16, and labels, from scikit-learn's own file: importing it all takes 2 seconds."""
     spec = find_spec("sklearn")
-    assert spec is not None and spec.origin is not None
-    path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    if not path.is_file():  # a release that keeps it elsewhere
+    path = Path(spec.origin if spec and spec.origin else "").parent / "datasets" / "data" / "digits.csv.gz"
+    if not path.is_file():  # a release that keeps it elsewhere; or none, and then the import says so
         from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)

@@ -277,3 +277,8 @@ def test_rows_that_have_ended_are_let_go_and_nothing_changes(run: Run) -> None:
     assert torch.equal(ours.tokens, theirs.tokens) and torch.equal(ours.response_lengths, theirs.response_lengths)
     assert ours.log_probabilities is not None and theirs.log_probabilities is not None
     torch.testing.assert_close(ours.log_probabilities, theirs.log_probabilities, rtol=0, atol=1e-10)
+
+
+def test_a_batch_of_nothing_but_padding_is_read_whole(run: Run) -> None:
+    network = encoder_decoder(run)
+    assert network._without_common_padding(torch.zeros(2, 5, dtype=torch.int64)).shape == (2, 5)

@@ -1,4 +1,4 @@
-"""Table -> pictures: points with 95 % intervals over seeds, theory as lines."""
+"""Table -> pictures: points with 95 % intervals over seeds, theory as lines. Heat maps are in `heat_maps`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from kempeframe.series import Series
 
 
+LINES_ONLY = ("hue", "theory", "line", "scale", "levels", "verticals")  # fields that heat maps do not take
+
+
 @attrs.frozen(kw_only=True)
 class Figure:
     """One picture of the results table."""
@@ -34,6 +37,7 @@ class Figure:
     y: str = field(doc="column on the y axis; of events, up to which step each was looked for")
     hue: str | None = field(None, "column that gives the colour")
     facet: str | None = field(None, "column that gives the panel")
+    cells: str | None = field(None, "column whose mean over seeds colours the cells of a heat map over x and y")
     theory: str | None = field(None, "column of theory, drawn as a line; dense where x is a component's field")
     line: tuple[str, str] | None = field(
         None, "two columns of lists, x and y of one grey line: a bound, say; the mean over the trials shown"
@@ -51,16 +55,20 @@ class Figure:
     x_label: str = field("", "default: the column's name")
     y_label: str = field("", "default: the column's name")
     hue_label: str = field("", "title of the legend; default: the column's name")
+    cells_label: str = field("", "beside the colours of a heat map; default: the column's name")
 
     def __attrs_post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name.startswith("."):
             raise ValueError(f"name = {self.name!r}: expected letters, digits, '-', '_' and '.', for it names a file")
         if self.hold and (self.rows != "history" or self.x != "step"):
             raise ValueError('hold = true: expected rows = "history" and x = "step"')
+        others = [name for name in LINES_ONLY if getattr(self, name) not in (None, (), "linear")]
+        if self.cells and (others or self.rows == "events"):
+            raise ValueError(f"cells = {self.cells!r} is a heat map, which has no {others[0] if others else 'events'}")
 
     def columns(self) -> list[str]:
         """Every column it names."""
-        named = [self.x, self.y, self.hue, self.facet, self.theory, *(self.line or ()), *self.where]
+        named = [self.x, self.y, self.hue, self.facet, self.cells, self.theory, *(self.line or ()), *self.where]
         return [name for name in named if name]
 
     def logarithmic(self, axis: str) -> bool:
@@ -105,13 +113,13 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
             own = [s for s in series if s.facet == facet]
             _panel(panel, figure, own, [c for c in curves if c.facet == facet], colours)
             if facet is not None and figure.facet:
-                panel.set_title(f"{_plain(figure.facet)} = {number(facet)}", fontsize=11)
+                panel.set_title(f"{plain(figure.facet)} = {number(facet)}", fontsize=11)
             if beyond is not None:
                 _tick_infinity(panel, *beyond)
             if names:
                 _tick_names(panel, names)
         for panel in grid[:, 0]:
-            panel.set_ylabel(figure.y_label or ("share still before it" if events else _plain(figure.y)))
+            panel.set_ylabel(figure.y_label or ("share still before it" if events else plain(figure.y)))
         _legend(grid[0, -1], figure, series, bool(curves), colours)
         if figure.title:
             # Wrapped to the panels' width: the legend stands beside them.
@@ -201,7 +209,7 @@ def _panel(
     if figure.logarithmic("y") and any((s.y > 0).any() for s in series):
         panel.set_yscale("log")
         _tick(panel.yaxis, np.concatenate([s.y for s in series]))
-    panel.set_xlabel(figure.x_label or _plain(figure.x))
+    panel.set_xlabel(figure.x_label or plain(figure.x))
 
 
 def _placed(series: Sequence[Series], logarithmic: bool) -> tuple[list[Series], tuple[float, float] | None]:
@@ -281,10 +289,10 @@ def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, 
         dash = _of_theory(any(s.names for s in series))
         handles.append(Line2D([], [], color="#444444", label="theory", **dash))
     if figure.line:
-        label = figure.line_label or _plain(figure.line[1])
+        label = figure.line_label or plain(figure.line[1])
         handles.append(Line2D([], [], linestyle="--", color=OTHER, label=label))
     if handles:
-        title = figure.hue_label or (_plain(figure.hue) if figure.hue else None)
+        title = figure.hue_label or (plain(figure.hue) if figure.hue else None)
         panel.legend(
             handles=handles,
             title=title,
@@ -297,8 +305,8 @@ def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, 
         )
 
 
-def _plain(column: str) -> str:
-    """`data.synthetic_fraction` -> `synthetic fraction`."""
+def plain(column: str) -> str:
+    """A column's name as a label: `data.synthetic_fraction` -> `synthetic fraction`."""
     return column.rpartition(".")[2].replace("_", " ")
 
 

@@ -11,12 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kempeframe.curves import curve_digest, theory_curves
+from kempeframe.curves import curve_digest
 from kempeframe.digest import digest_of, join
-from kempeframe.figures import Figure, draw, save
+from kempeframe.figures import Figure, save
 from kempeframe.plan import Plan
 from kempeframe.predicted import predicted_table
-from kempeframe.series import NotDrawable, series_of
+from kempeframe.series import NotDrawable
 from kempeframe.spec import Spec
 from kempeframe.status import as_data, write_json
 from kempeframe.store import NEEDS, Store
@@ -92,11 +92,11 @@ class RunDirectory:
         if not self._changed(f"figure {figure.name}", digest) and all(file.exists() for file in files):
             return False
         try:
-            series = series_of(figure, study.snapshots if figure.rows == "history" else study.rows)
+            picture = study.draw(figure)
         except NotDrawable as error:
             self.remarks.append(str(error))
             return False
-        save(draw(figure, series, theory_curves(study, figure)), self.path / "figures", figure.name)
+        save(picture, self.path / "figures", figure.name)
         study.session.store.flush()
         return True
 

@@ -50,13 +50,12 @@ def series_of(figure: Figure, table: Table) -> list[Series]:
         raise NotDrawable(f"figure {figure.name!r}: {error}") from None
     if figure.rows == "events":
         return _survivals(figure, rows)
-    rows = _held(rows) if figure.hold else rows
+    rows = held(rows) if figure.hold else rows
     places = _places(figure.x, rows)
     made = []
-    along = [name for name in ("step", POINT) if name in rows.columns and (name == POINT or figure.rows == "history")]
     keys = [name for name in (figure.facet, figure.hue) if name]
     for values, group in rows.groups(keys):
-        cells = [cell for _, cell in group.groups([a for a in (*table.axes, *along) if a not in keys])]
+        cells = [cell for _, cell in group.groups([a for a in (*table.axes, *along(figure, rows)) if a not in keys])]
         points = [point for cell in cells if (point := _point(figure, cell, places)) is not None]
         points.sort(key=lambda p: p[0] if np.isfinite(p[0]) else np.inf)
         if not points:
@@ -75,7 +74,12 @@ def series_of(figure: Figure, table: Table) -> list[Series]:
     return made
 
 
-def _held(history: Table) -> Table:
+def along(figure: Figure, rows: Table) -> list[str]:
+    """The columns by which rows of one trial differ: steps of a history, members of lists."""
+    return [name for name in ("step", POINT) if name in rows.columns and (name == POINT or figure.rows == "history")]
+
+
+def held(history: Table) -> Table:
     """With each fit's last row repeated at the later steps of its configuration; else means are of those that go on."""
     columns: dict[str, list[Any]] = {name: list(values) for name, values in history.columns.items()}
     for _, configuration in history.groups(history.axes):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -24,6 +24,10 @@ from kempeframe.store import Store
 from kempeframe.sweep import Trial
 from kempeframe.table import Table
 from kempeframe.trial import Fitted, Session
+
+if TYPE_CHECKING:
+    from kempeframe.figures import Figure
+    from kempeframe.pictures import Picture
 
 STORED_TOGETHER = 32  # stored fits that are evaluated in one go, at most
 
@@ -98,23 +102,33 @@ class Study:
                     reasons[f"{cell.name}: {reason}"] = reasons.get(f"{cell.name}: {reason}", 0) + 1
         return reasons
 
-    def figure(self, name: str) -> Any:
+    def figure(self, name: str) -> Picture:
         """A figure of the spec as a matplotlib figure, which a notebook shows.
 
         Raises:
             LookupError: the spec has no figure of that name; the message has the nearest.
             NotDrawable: its columns hold nothing that can be drawn.
         """
-        from kempeframe.curves import theory_curves
-        from kempeframe.figures import draw
-        from kempeframe.series import series_of
-
         figures = {figure.name: figure for figure in self.spec.figures}
         if name not in figures:
             raise LookupError(f"no figure {name!r}{nearest(name, figures)}")
-        figure = figures[name]
-        series = series_of(figure, self.snapshots if figure.rows == "history" else self.rows)
-        return draw(figure, series, theory_curves(self, figure))
+        return self.draw(figures[name])
+
+    def draw(self, figure: Figure) -> Picture:
+        """Any figure of this study's columns.
+
+        Raises:
+            NotDrawable: its columns hold nothing that can be drawn.
+        """
+        from kempeframe.curves import theory_curves
+        from kempeframe.figures import draw
+        from kempeframe.heat_maps import draw_heat_map, grids_of
+        from kempeframe.series import series_of
+
+        rows = self.snapshots if figure.rows == "history" else self.rows
+        if figure.cells:
+            return draw_heat_map(figure, grids_of(figure, rows))
+        return draw(figure, series_of(figure, rows), theory_curves(self, figure))
 
     def write(self, folder: str | Path) -> Path:
         """Write a run directory: tables, claims, figures, TensorBoard. Returns its path."""

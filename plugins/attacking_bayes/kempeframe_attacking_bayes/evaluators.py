@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kempeframe_standard.evaluators_robust import RobustAccuracy, UnderAttack
 
-from kempeframe import Attack, Evaluator, component, field
+from kempeframe import Attack, Evaluator, Fit, component, field
 from kempeframe_attacking_bayes.attacks import UNCERTAINTY, Uncertainty, UncertaintyAttack
 
 if TYPE_CHECKING:
@@ -96,6 +96,10 @@ class ShiftDetection(Evaluator):
     def __attrs_post_init__(self) -> None:
         if self.attack is not None:
             _check_direction(self.attack)
+
+    def check_with(self, fit: Fit) -> None:
+        if self.attack is None and fit.attack is not None:
+            _check_direction(fit.attack)
 
     @property
     def uses_attack(self) -> bool:  # type: ignore[override]

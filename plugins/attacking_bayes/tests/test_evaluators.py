@@ -36,6 +36,7 @@ from kempeframe_standard.models import Linear, Mlp
 from kempeframe_standard.optimizers_gradient import Adam
 from torch import nn
 
+from kempeframe import components
 from kempeframe.components import NoTheory
 from kempeframe.runs import Run
 from kempeframe.task import Batch, CannotGive
@@ -110,6 +111,10 @@ def test_shift_detection_falls_under_attack(fitted: Fit) -> None:
         assert found["auroc_both_attacked"] < found[f"auroc_{one}_attacked"] + 1e-12
     with pytest.raises(ValueError, match=r"expected attacking_bayes\.uncertainty_attack"):
         ShiftDetection(attack=Pgd(epsilon=0.1))
+    with pytest.raises(ValueError, match=r"expected attacking_bayes\.uncertainty_attack"):
+        ShiftDetection().check_with(
+            components.Fit(data=SHIFTED, model=NETWORK, optimizer=QUICK, attack=Pgd(epsilon=0.1))
+        )
     single = fitted(Map(steps=5), data=SHIFTED)
     with pytest.raises(CannotGive, match="epistemic uncertainty of a single network"):
         evaluated(ShiftDetection(), single, UncertaintyAttack(epsilon=0.2, uncertainty="epistemic"))

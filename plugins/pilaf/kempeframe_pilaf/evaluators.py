@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from kempeframe import Evaluator, component, field
+from kempeframe import Evaluator, Fit, component, field
 from kempeframe.components import Measured, Needs
 
 if TYPE_CHECKING:
@@ -67,12 +67,15 @@ class Frontier(Evaluator):
             "effective_draws": "least effective number of responses behind a prompt in J*",
         }
 
+    def check_with(self, fit: Fit) -> None:
+        if self.beta is None and getattr(fit.model, "beta", None) is None:
+            raise ValueError("beta: neither this evaluator nor the model has one")
+
     def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
         from kempeframe_pilaf.values import frontier_of
 
         beta = self.beta if self.beta is not None else getattr(fitted.model, "beta", None)
-        if beta is None:
-            raise ValueError("beta: neither this evaluator nor the model has one")
+        assert beta is not None  # see check_with
         found = frontier_of(fitted, run, self.draws)
         kl, reward = found.curve(self.points)
         best, effective = found.best_objective(beta)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from kempeframe import Evaluator, component, field
+from kempeframe import Evaluator, Fit, component, field
 from kempeframe.components import Measured, Needs
 
 if TYPE_CHECKING:
@@ -16,22 +16,28 @@ if TYPE_CHECKING:
     from kempeframe_pilaf.theory import Array
 
 
-def scheme_of(fitted: Fitted, who: str) -> Preferences:
-    """The trial's sampling scheme.
+def scheme_of(fit: Fit | Fitted) -> Preferences:
+    """The sampling scheme of a fit.
 
     Raises:
-        CannotGive: its data is none.
+        ValueError: its data is none.
     """
-    from kempeframe.task import CannotGive
     from kempeframe_pilaf.data_pairs import Preferences
 
-    if not isinstance(fitted.data, Preferences):
-        raise CannotGive(f"{who} is about sampling schemes, data such as pilaf.pilaf")
-    return fitted.data
+    if not isinstance(fit.data, Preferences):
+        raise ValueError("this evaluator is about sampling schemes, data such as pilaf.pilaf")
+    return fit.data
+
+
+class OfSchemes(Evaluator):
+    """What is theory of the trial's sampling scheme."""
+
+    def check_with(self, fit: Fit) -> None:
+        scheme_of(fit)
 
 
 @component
-class Alignment(Evaluator):
+class Alignment(OfSchemes):
     """The expected DPO gradient of the trial's scheme beside the gradient of J, exactly, at the fitted policy.
 
     With `reward_error` e the true reward is the implicit one plus e times a standard normal number for each response;
@@ -53,7 +59,7 @@ class Alignment(Evaluator):
         from kempeframe_pilaf.problems import fitted_problem
         from kempeframe_pilaf.worlds import bandit_world
 
-        scheme = scheme_of(fitted, "alignment")
+        scheme = scheme_of(fitted)
         world = bandit_world(fitted.task.truth, "alignment")
         at = fitted_problem(fitted.network, world.rho)
         if self.reward_error is None:
@@ -79,7 +85,7 @@ class Alignment(Evaluator):
 
 
 @component
-class Asymptotics(Evaluator):
+class Asymptotics(OfSchemes):
     """The limit of n (J* - J) for pairs of the trial's scheme, drawn and labelled at the truth (PILAF, Section 4).
 
     `n_times_gap` is its mean, d (1 + Z+Z-) / (2 beta) for T-PILAF with one prompt, where the error is isotropic in J.
@@ -109,7 +115,7 @@ class Asymptotics(Evaluator):
         from kempeframe_pilaf.theory_asymptotics import Limit, limit
         from kempeframe_pilaf.worlds import Problem, bandit_world
 
-        scheme = scheme_of(fitted, "asymptotics")
+        scheme = scheme_of(fitted)
         world = bandit_world(fitted.task.truth, "asymptotics")
         at = Problem.of_log_linear(world, world.theta)
 

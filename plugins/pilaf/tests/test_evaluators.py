@@ -131,9 +131,15 @@ def test_costs_are_counted(session: Session, sft: Fit, trained: Fit) -> None:
 
 def test_evaluators_refuse_what_they_are_not_about(session: Session, sft: Fit, trained: Fit) -> None:
     plain = session.fitted(sft, Run(0, session))
-    for evaluator in (evaluators.Value(), evaluators_theory.Alignment(), evaluators_theory.Asymptotics()):
-        with pytest.raises(CannotGive):
-            evaluator.evaluate(plain, Run(0, session))
+    with pytest.raises(CannotGive):
+        evaluators.Value().evaluate(plain, Run(0, session))
+    for evaluator in (evaluators_theory.Alignment(), evaluators_theory.Asymptotics()):
+        with pytest.raises(ValueError, match="about sampling schemes"):
+            evaluator.check_with(sft)
+        evaluator.check_with(trained)
+    with pytest.raises(ValueError, match="neither this evaluator nor the model has one"):
+        evaluators.Frontier().check_with(sft)
+    evaluators.Frontier().check_with(trained)
     with pytest.raises(CannotGive, match="lists all responses"):
         evaluators_theory.Asymptotics().evaluate(session.fitted(trained, Run(0, session)), Run(0, session))
     with pytest.raises(ValueError, match="has seen no pairs"):

@@ -65,7 +65,7 @@ def sized(attack: Attack, epsilon: float) -> Attack:
     """The attack with another radius; of one that wraps another attack, that one's.
 
     Raises:
-        TypeError: neither has a field epsilon.
+        ValueError: neither has a field epsilon.
     """
     whole: Any = attack
     names = {a.name for a in fields_of(type(attack))}
@@ -74,7 +74,7 @@ def sized(attack: Attack, epsilon: float) -> Attack:
     elif "attack" in names:
         made = attrs.evolve(whole, attack=sized(whole.attack, epsilon))
     else:
-        raise TypeError(f"{type(attack).__name__} has no epsilon: other radii can't be tried")
+        raise ValueError(f"{attack.component_name()} has no epsilon: other radii can't be tried")
     return made
 
 
@@ -97,6 +97,11 @@ class RobustAccuracy(UnderAttack):
             "attack_size": "radius of the attack, also where it depends on the drawn data; nan for one without",
             **(curve if self.epsilons else {}),
         }
+
+    def check_with(self, fit: Fit) -> None:
+        attack = self.attack or fit.attack
+        if self.epsilons and attack is not None:
+            sized(attack, 1.0)
 
     def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
         attack = self.attack_of(fitted)
@@ -142,11 +147,14 @@ class AttackSanity(UnderAttack):
             "sane": "whether all of these hold",
         }
 
+    def check_with(self, fit: Fit) -> None:
+        attack = self.attack or fit.attack
+        if attack is not None:
+            _ball(attack)
+
     def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
         attack = self.attack_of(fitted)
-        ball: dict[str, Any] = {name: getattr(attack, name, None) for name in ("norm", "epsilon")}
-        if None in ball.values():
-            raise TypeError(f"{type(attack).__name__} has no norm and epsilon to compare with")
+        ball = _ball(attack)
         accuracy = {
             "clean": self.accuracy_under(fitted, run, None),
             "attacked": self.accuracy_under(fitted, run, attack),
@@ -165,3 +173,15 @@ class AttackSanity(UnderAttack):
             verdicts["white_box_beats_transfer"] = accuracy["attacked"] <= accuracy["transfer"] + slack
         named = {f"{name}_accuracy": value for name, value in accuracy.items()}
         return {**named, **verdicts, "sane": all(verdicts.values())}
+
+
+def _ball(attack: Attack) -> dict[str, Any]:
+    """The norm and radius of an attack, by the names of their fields.
+
+    Raises:
+        ValueError: it has none.
+    """
+    ball = {name: getattr(attack, name, None) for name in ("norm", "epsilon")}
+    if None in ball.values():
+        raise ValueError(f"{attack.component_name()} has no norm and epsilon to compare with")
+    return ball

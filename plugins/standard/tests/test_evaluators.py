@@ -6,16 +6,20 @@ import math
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from kempeframe_standard.attacks import Fgsm, Noise, Pgd
+from kempeframe_standard.data import Digits
 from kempeframe_standard.evaluation import calibration
 from kempeframe_standard.evaluators import Accuracy
 from kempeframe_standard.evaluators_outputs import CalibrationError, PerClassAccuracy, TestLoss
 from kempeframe_standard.evaluators_robust import AttackSanity, RobustAccuracy
+from kempeframe_standard.models import Mlp
+from kempeframe_standard.optimizers_gradient import Sgd
 from torch import nn
 
-from kempeframe import Data
+from kempeframe import Attack, Data, Evaluator, Fit, component
 from kempeframe.problems import SpecError
 from kempeframe.runs import Run
 from kempeframe.spec import load_spec
@@ -146,3 +150,23 @@ use = "standard.robust_accuracy"
         load_spec(spec)
     assert "robust_accuracy measures under the trial's attack: the spec lacks [attack]" in str(error.value)
     assert "it trains against the trial's attack" in str(error.value)
+
+
+@component
+class Rotation(Attack):
+    """It has no ball."""
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "message"),
+    [
+        (RobustAccuracy(epsilons=(0.1,)), "has no epsilon: other radii can't be tried"),
+        (AttackSanity(largest=0.5), "has no norm and epsilon to compare with"),
+    ],
+)
+def test_an_attack_without_a_radius_is_refused_before_anything_runs(evaluator: Evaluator, message: str) -> None:
+    fit = Fit(data=Digits(), model=Mlp(), optimizer=Sgd(steps=1), attack=Rotation())
+    with pytest.raises(ValueError, match=f"rotation {message}"):
+        evaluator.check_with(fit)
+    evaluator.check_with(attrs.evolve(fit, attack=Pgd(epsilon=0.1)))
+    RobustAccuracy().check_with(fit)

@@ -7,9 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kempeframe import Evaluator, NoTheory, component, field
+from kempeframe import Evaluator, Fit, NoTheory, component, field
 from kempeframe.components import Needs
 from kempeframe_repeated_examples.evaluators import SequenceAccuracy
+from kempeframe_repeated_examples.evaluators_theory import check_modulus
 
 if TYPE_CHECKING:
     from kempeframe.components import Measured
@@ -75,6 +76,9 @@ class Staircase(Evaluator):
         if missing:
             raise ValueError(f"measure: expected sequence_accuracy; it gives no {sorted(missing)[0]}")
 
+    def check_with(self, fit: Fit) -> None:
+        check_modulus(fit)
+
     @property
     def measured(self) -> Evaluator:
         return self.measure
@@ -92,11 +96,11 @@ class Staircase(Evaluator):
         import numpy as np
 
         from kempeframe_repeated_examples.data import ModularMultiplication
-        from kempeframe_repeated_examples.theory import is_prime, staircase
+        from kempeframe_repeated_examples.theory import staircase
 
         data = fitted.data
-        if not isinstance(data, ModularMultiplication) or not is_prime(data.modulus):
-            raise NoTheory("the staircase is that of repeated_examples.modular_multiplication with a prime modulus")
+        if not isinstance(data, ModularMultiplication):
+            raise NoTheory("the staircase is that of repeated_examples.modular_multiplication")
         answers = fitted.task.truth.test_answers()
         shares = np.bincount(answers, minlength=data.modulus) / len(answers)
         levels = staircase(data.modulus, shares)

@@ -6,13 +6,27 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from kempeframe import Evaluator, NoTheory, component, field
+from kempeframe import Evaluator, Fit, NoTheory, component, field
 from kempeframe.components import Needs
 
 if TYPE_CHECKING:
     from kempeframe.components import Measured
     from kempeframe.runs import Run
     from kempeframe.trial import Fitted
+
+
+def check_modulus(fit: Fit | Fitted) -> int | None:
+    """The modulus of a fit; None where its data has none.
+
+    Raises:
+        ValueError: it is not prime, so there are no plateaus.
+    """
+    from kempeframe_repeated_examples.theory import is_prime
+
+    modulus: int | None = getattr(fit.data, "modulus", None)
+    if modulus is not None and not is_prime(modulus):
+        raise ValueError(f"modulus = {modulus} is not prime: plateaus are those of a prime")
+    return modulus
 
 
 @component
@@ -27,21 +41,23 @@ class ModularPlateau(Evaluator):
 
     index: int = field(1, "r, a divisor of modulus - 1; 0: it knows nothing", ge=0)
 
+    def check_with(self, fit: Fit | Fitted) -> None:
+        modulus = check_modulus(fit)
+        if modulus and self.index and (modulus - 1) % self.index:
+            raise ValueError(f"index = {self.index} is no divisor of modulus - 1 = {modulus - 1}")
+
     def columns(self) -> Mapping[str, str]:
         return {"accuracy": f"of the plateau of index {self.index}", "cross_entropy": "of that plateau, nats"}
 
     def evaluate(self, fitted: Fitted, run: Run) -> Mapping[str, Measured]:
         from kempeframe_repeated_examples.data import ModularMultiplication
-        from kempeframe_repeated_examples.theory import is_prime, product_distribution, staircase
+        from kempeframe_repeated_examples.theory import product_distribution, staircase
 
         data = fitted.data
         if not isinstance(data, ModularMultiplication):
             raise NoTheory("plateaus are those of repeated_examples.modular_multiplication")
-        if not is_prime(data.modulus):
-            raise NoTheory(f"modulus = {data.modulus} is not prime: its units are no cyclic group with these subgroups")
+        self.check_with(fitted)
         levels = staircase(data.modulus, product_distribution(data.modulus, data.minimum, data.maximum))
-        if self.index not in levels:
-            raise NoTheory(f"index = {self.index} is no divisor of modulus - 1 = {data.modulus - 1}")
         level = levels[self.index]
         return {"accuracy": level.accuracy, "cross_entropy": level.cross_entropy}
 

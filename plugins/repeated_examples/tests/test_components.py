@@ -268,8 +268,6 @@ def test_plateaus_of_the_operands_at_hand(session: Session) -> None:
 @pytest.mark.parametrize(
     ("evaluator", "data", "message"),
     [
-        (ModularPlateau(), ModularMultiplication(**{**PRODUCTS, "modulus": 6}), "modulus = 6 is not prime"),
-        (ModularPlateau(index=4), ModularMultiplication(**PRODUCTS), r"index = 4 is no divisor of modulus - 1 = 6"),
         (ModularPlateau(), Gcd(), "plateaus are those of"),
         (GcdBaseline(), ModularMultiplication(**PRODUCTS), "the baseline is that of"),
         (Repetition(), Digits(), "repetition is of a repeated_examples task"),
@@ -278,6 +276,24 @@ def test_plateaus_of_the_operands_at_hand(session: Session) -> None:
 def test_theory_refuses_what_it_does_not_cover(evaluator: Any, data: Any, message: str, session: Session) -> None:
     with pytest.raises(NoTheory, match=message):
         theory_of(evaluator, data, session)
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "modulus", "message"),
+    [
+        (ModularPlateau(), 6, "modulus = 6 is not prime"),
+        (Staircase(), 8, "modulus = 8 is not prime"),
+        (ModularPlateau(index=4), 7, "index = 4 is no divisor of modulus - 1 = 6"),
+    ],
+)
+def test_plateaus_are_refused_before_anything_runs(evaluator: Any, modulus: int, message: str) -> None:
+    def fit(modulus: int) -> Fit:
+        data = ModularMultiplication(**{**PRODUCTS, "modulus": modulus})
+        return Fit(data=data, model=SMALL, optimizer=Adamw(steps=1))
+
+    with pytest.raises(ValueError, match=message):
+        evaluator.check_with(fit(modulus))
+    evaluator.check_with(fit(13))
 
 
 def test_the_baseline_of_base_100(session: Session) -> None:

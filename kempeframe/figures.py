@@ -60,6 +60,8 @@ class Figure:
     def __attrs_post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name.startswith("."):
             raise ValueError(f"name = {self.name!r}: expected letters, digits, '-', '_' and '.', for it names a file")
+        if self.name == "claims":
+            raise ValueError("name = 'claims': the picture of the claims is called so; expected another name")
         if self.hold and (self.rows != "history" or self.x != "step"):
             raise ValueError('hold = true: expected rows = "history" and x = "step"')
         others = [name for name in LINES_ONLY if getattr(self, name) not in (None, (), "linear")]

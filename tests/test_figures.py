@@ -69,6 +69,8 @@ def test_text_is_not_drawable() -> None:
 def test_a_name_must_be_a_file_name() -> None:
     with pytest.raises(ValueError, match="names a file"):
         Figure(name="../up", x="a", y="y")
+    with pytest.raises(ValueError, match="the picture of the claims is called so"):
+        Figure(name="claims", x="a", y="y")
 
 
 @pytest.mark.parametrize("scale", ["linear", "log-log", "semilog-x", "semilog-y"])

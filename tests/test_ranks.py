@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,13 @@ def run(folder: Path, spec: Path, *more: str) -> int:
     return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
 
+def free_port() -> str:
+    """A port that nothing listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 def table(folder: Path) -> list[dict[str, str]]:
     with (folder / "out" / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -70,7 +78,7 @@ def test_a_network_is_trained_by_two_processes_as_by_one(tmp_path: Path, launche
     spec = tmp_path / "trained.toml"
     spec.write_text(TRAINED)
     launcher = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
-    launcher += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "29517")
+    launcher += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", free_port())
     if launched:
         command = [*launcher, "-m", "kempeframe", "run", str(spec), "--quiet"]
         command += ["--store", str(tmp_path / "two" / "store"), "--out", str(tmp_path / "two" / "out")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,7 +116,7 @@ def draw(figure: Figure, series: Sequence[Series], curves: Sequence[Curve] = ())
             own = [s for s in series if s.facet == facet]
             _panel(panel, figure, own, [c for c in curves if c.facet == facet], colours)
             if facet is not None and figure.facet:
-                panel.set_title(f"{plain(figure.facet)} = {number(facet)}", fontsize=11)
+                panel.set_title(f"{plain(figure.facet)} = {in_words(facet)}", fontsize=11)
             if beyond is not None:
                 _tick_infinity(panel, *beyond)
             if names:
@@ -245,7 +246,7 @@ def _tick_names(panel: Axes, names: Sequence[str]) -> None:
     """The names under their places, slanted where they would run into each other."""
     crowded = max(len(name) for name in names) * len(names) > 55
     slant = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
-    panel.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], **slant)  # type: ignore[arg-type]
+    panel.set_xticks(range(len(names)), [in_words(name) for name in names], **slant)  # type: ignore[arg-type]
     panel.set_xlim(-0.6, len(names) - 0.4)
     panel.grid(False, axis="x")
 
@@ -282,7 +283,7 @@ def _legend(panel: Axes, figure: Figure, series: Sequence[Series], dense: bool, 
         joined: Any = "none" if named or (figure.theory and not exact) else "-"
         marker = "" if (exact and not named) or all(_has_band(s, figure) for s in series) else "o"
         handles = [
-            Line2D([], [], marker=marker, linestyle=joined, color=colour, label=number(hue))
+            Line2D([], [], marker=marker, linestyle=joined, color=colour, label=in_words(hue))
             for hue, colour in colours.items()
         ]
     if figure.theory and not all(s.exact for s in series):
@@ -317,6 +318,11 @@ def number(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     return f"{value:g}" if abs(value) < 1e5 else f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
+
+
+def in_words(value: Any) -> str:
+    """A value as it is written into a picture: names in words, infinity as its sign."""
+    return "∞" if value == math.inf else number(value).replace("_", " ")
 
 
 def save(picture: Picture, folder: Path, name: str) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from kempeframe.figures import STYLE, Figure, number, plain
+from kempeframe.figures import STYLE, Figure, in_words, number, plain
 from kempeframe.series import NotDrawable, along, held
 from kempeframe.table import Table
 
@@ -119,17 +119,13 @@ def _panel(panel: Axes, figure: Figure, grid: Grid, finite: np.ndarray) -> QuadM
             panel.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=10)
     for axis, values in ((panel.xaxis, grid.x), (panel.yaxis, grid.y)):
         kept = range(0, len(values), -(-len(values) // TICKS) or 1)
-        axis.set_ticks([place + 0.5 for place in kept], [_label(values[place]) for place in kept])
+        axis.set_ticks([place + 0.5 for place in kept], [in_words(values[place]) for place in kept])
         axis.set_tick_params(length=0)
-    if max((len(_label(value)) for value in grid.x), default=0) * len(grid.x) > 55:
+    if max((len(in_words(value)) for value in grid.x), default=0) * len(grid.x) > 55:
         panel.tick_params(axis="x", rotation=30)
     for spine in panel.spines.values():
         spine.set_visible(False)
     panel.set_xlabel(figure.x_label or plain(figure.x))
     if figure.facet:
-        panel.set_title(f"{plain(figure.facet)} = {number(grid.facet)}", fontsize=11)
+        panel.set_title(f"{plain(figure.facet)} = {in_words(grid.facet)}", fontsize=11)
     return mesh
-
-
-def _label(value: Any) -> str:
-    return "∞" if value == np.inf else number(value).replace("_", " ")

@@ -23,7 +23,7 @@ from kempeframe.store import NEEDS, Store
 from kempeframe.study import Study
 from kempeframe.written import spec_text
 
-DRAWING = 6  # raised when figures or event files come to look different
+DRAWING = 7  # raised when figures or event files come to look different
 
 
 class RunDirectory:

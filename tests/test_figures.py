@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kempeframe.curves import theory_curves
-from kempeframe.figures import Curve, Figure, draw, number, save
+from kempeframe.figures import Curve, Figure, draw, in_words, number, save
 from kempeframe.intervals import mean_interval
 from kempeframe.series import NotDrawable, series_of
 from kempeframe.spec import load_spec
@@ -249,3 +249,14 @@ def test_fits_that_have_ended_are_held_at_their_last_value() -> None:
     assert held.y.tolist() == pytest.approx([0.3, 0.6, 0.65, 0.7])
     with pytest.raises(ValueError, match="hold = true: expected rows"):
         Figure(name="f", x="a", y="y", hold=True)
+
+
+def test_pictures_say_names_in_words_and_infinity_by_its_sign() -> None:
+    assert [in_words(value) for value in ("small_operands", math.inf, 1_000_000, 0.5, True)] == [
+        "small operands", "∞", "1e6", "0.5", "True",
+    ]  # fmt: skip
+    rows = table(kind=["two_set"] * 3 + ["one"] * 3)
+    figure = Figure(name="f", x="a", y="y", hue="kind")
+    legend = draw(figure, series_of(figure, rows)).axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["two set", "one"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from kempeframe import Evaluator, component, field
+from kempeframe import Evaluator, Fit, component, field
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,6 +157,11 @@ class GcdCount(Evaluator):
 
     threshold: float = field(0.95, "share of an outcome's pairs that must be right", gt=0, le=1)
     outcomes: int = field(100, "count among 1..outcomes", ge=1)
+
+    def check_with(self, fit: Fit) -> None:
+        tested = getattr(fit.data, "test_outcomes", self.outcomes)
+        if tested < self.outcomes:
+            raise ValueError(f"outcomes = {self.outcomes}: expected at most the data's test_outcomes = {tested}")
 
     def columns(self) -> Mapping[str, str]:
         return {

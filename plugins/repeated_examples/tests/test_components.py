@@ -296,6 +296,13 @@ def test_plateaus_are_refused_before_anything_runs(evaluator: Any, modulus: int,
     evaluator.check_with(fit(13))
 
 
+def test_divisors_are_counted_among_those_that_are_tested() -> None:
+    fit = Fit(data=Gcd(**DIVISORS), model=SMALL, optimizer=Adamw(steps=1))
+    GcdCount(outcomes=12).check_with(fit)
+    with pytest.raises(ValueError, match="outcomes = 13: expected at most the data's test_outcomes = 12"):
+        GcdCount(outcomes=13).check_with(fit)
+
+
 def test_the_baseline_of_base_100(session: Session) -> None:
     data = Gcd(maximum=9999, base=100, test_outcomes=60)
     found = theory_of(GcdBaseline(digits=1, outcomes=60), data, session)

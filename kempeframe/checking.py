@@ -117,8 +117,10 @@ def check_parts(source: Source, configurations: Sequence[Configuration]) -> None
     for configuration in configurations:
         parts = [part for name, fit in configuration.fits.items() for part in _parts(("fit", name), fit)]
         if configuration.fit is not None:
-            evaluators = [(("evaluator", places.get(name, 0)), e) for name, e in configuration.evaluators]
-            parts += [*_parts((), configuration.fit), *((path, e, configuration.fit) for path, e in evaluators)]
+            parts += _parts((), configuration.fit)
+            for name, evaluator in configuration.evaluators:
+                for one in dict.fromkeys((evaluator, evaluator.measured)):
+                    parts.append((("evaluator", places.get(name, 0)), one, configuration.fit))
         for path, component, fit in parts:
             message = _conflict(component, fit)
             if message:

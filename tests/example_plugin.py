@@ -132,6 +132,34 @@ class Oracle(Evaluator):
         return {"floor": "lowest error that there is"}
 
 
+@component
+class Fussy(Evaluator):
+    """Measures wide networks alone."""
+
+    def check_with(self, fit: Fit) -> None:
+        if not isinstance(fit.model, Wide):
+            raise ValueError(f"fussy does not measure {fit.model.component_name()} models")
+
+    def columns(self) -> Mapping[str, str]:
+        return {"taste": "of the network"}
+
+
+@component
+class Last(Evaluator):
+    """The last of what another evaluator measured."""
+
+    needs: ClassVar[Needs] = "trajectory"
+
+    of: Evaluator = field(doc="what is measured")
+
+    @property
+    def measured(self) -> Evaluator:
+        return self.of
+
+    def columns(self) -> Mapping[str, str]:
+        return {"last": "its last value"}
+
+
 @hookimpl
 def kempeframe_data() -> list[type[Data]]:
     return [Toy, Sized, Staged, Odd]
@@ -154,4 +182,4 @@ def kempeframe_attack() -> list[type[Attack]]:
 
 @hookimpl
 def kempeframe_evaluator() -> list[type[Evaluator]]:
-    return [Error, Theory, Oracle]
+    return [Error, Theory, Oracle, Fussy, Last]

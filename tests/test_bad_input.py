@@ -121,6 +121,14 @@ CASES: dict[str, tuple[str, list[str]]] = {
         changed('toy"\nsize = 20', 'odd"\nhow = "stumble"'),
         ["3 data | check_with() of odd raised LookupError: nowhere"],
     ),
+    "an evaluator that does not go with the model": (
+        added('[[evaluator]]\nuse = "example_plugin.fussy"\n'),
+        [f"{LAST + 1} evaluator.fussy | fussy does not measure plain models"],
+    ),
+    "one that holds such an evaluator": (
+        added('[[evaluator]]\nuse = "example_plugin.last"\nof = { use = "example_plugin.fussy" }\n'),
+        [f"{LAST + 1} evaluator.last | fussy does not measure plain models"],
+    ),
     "components of a named fit that do not go with each other": (
         added(
             '[fit.first]\ndata = { use = "example_plugin.odd", how = "clash" }\n'

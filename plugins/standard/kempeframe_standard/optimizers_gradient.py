@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from kempeframe.components import FitJob
+    from kempeframe.components import Fit, FitJob
     from kempeframe.runs import Run
     from kempeframe.task import Snapshot, Task
 
@@ -137,6 +137,10 @@ class GradientOptimizer(Optimizer):
             raise ValueError(f'log_domain: the {self.loss} loss can be 0; it is for "exponential", "logistic" and such')
         if self.log_domain and self.accumulate > 1:
             raise ValueError("log_domain: the log of a mean can't be accumulated over batches")
+
+    def check_with(self, fit: Fit) -> None:
+        if self.monitor is not None:
+            self.monitor.evaluator.check_with(fit)
 
     @property
     def uses_attack(self) -> bool:  # type: ignore[override]

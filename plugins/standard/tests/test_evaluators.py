@@ -16,7 +16,7 @@ from kempeframe_standard.evaluators import Accuracy
 from kempeframe_standard.evaluators_outputs import CalibrationError, PerClassAccuracy, TestLoss
 from kempeframe_standard.evaluators_robust import AttackSanity, RobustAccuracy
 from kempeframe_standard.models import Mlp
-from kempeframe_standard.optimizers_gradient import Sgd
+from kempeframe_standard.optimizers_gradient import Monitor, Sgd
 from torch import nn
 
 from kempeframe import Attack, Data, Evaluator, Fit, component
@@ -168,5 +168,8 @@ def test_an_attack_without_a_radius_is_refused_before_anything_runs(evaluator: E
     fit = Fit(data=Digits(), model=Mlp(), optimizer=Sgd(steps=1), attack=Rotation())
     with pytest.raises(ValueError, match=f"rotation {message}"):
         evaluator.check_with(fit)
+    watched = Sgd(steps=1, monitor=Monitor(evaluator=evaluator, every=1, stop_above=1.0))
+    with pytest.raises(ValueError, match=f"rotation {message}"):
+        watched.check_with(fit)
     evaluator.check_with(attrs.evolve(fit, attack=Pgd(epsilon=0.1)))
     RobustAccuracy().check_with(fit)

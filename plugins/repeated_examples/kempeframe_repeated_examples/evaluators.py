@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from kempeframe import Evaluator, Fit, component, field
+from kempeframe import Data, Evaluator, Fit, component, field
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,6 +148,15 @@ def by_outcome(outcomes: Array, right: Array) -> tuple[Array, Array]:
     return distinct, np.bincount(place, weights=right.astype(float)) / np.bincount(place)
 
 
+def _check_data(fit: Fit, expected: type[Data]) -> None:
+    """Of this plugin's data none but that kind; what other data make of a task shows when it is loaded."""
+    from kempeframe_repeated_examples.data import Sampled
+
+    if isinstance(fit.data, Sampled) and not isinstance(fit.data, expected):
+        name = expected.component_name()
+        raise ValueError(f"data: expected repeated_examples.{name}, got {fit.data.component_name()}")
+
+
 @component
 class GcdCount(Evaluator):
     """How many greatest common divisors a network knows: those it gets right in nearly all test pairs.
@@ -159,6 +168,9 @@ class GcdCount(Evaluator):
     outcomes: int = field(100, "count among 1..outcomes", ge=1)
 
     def check_with(self, fit: Fit) -> None:
+        from kempeframe_repeated_examples.data import Gcd
+
+        _check_data(fit, Gcd)
         tested = getattr(fit.data, "test_outcomes", self.outcomes)
         if tested < self.outcomes:
             raise ValueError(f"outcomes = {self.outcomes}: expected at most the data's test_outcomes = {tested}")
@@ -204,6 +216,11 @@ class EigenvalueAccuracy(Evaluator):
 
     tolerances: tuple[float, ...] = field((0.05, 0.02, 0.01, 0.005), "errors below which an answer is right", gt=0)
     norm: Literal["l1", "l2sq", "max"] = field("l1", "of the error")
+
+    def check_with(self, fit: Fit) -> None:
+        from kempeframe_repeated_examples.data import Eigenvalues
+
+        _check_data(fit, Eigenvalues)
 
     def columns(self) -> Mapping[str, str]:
         return {

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -296,11 +297,17 @@ def test_plateaus_are_refused_before_anything_runs(evaluator: Any, modulus: int,
     evaluator.check_with(fit(13))
 
 
-def test_divisors_are_counted_among_those_that_are_tested() -> None:
+def test_evaluators_refuse_data_that_are_not_theirs_before_anything_runs() -> None:
     fit = Fit(data=Gcd(**DIVISORS), model=SMALL, optimizer=Adamw(steps=1))
     GcdCount(outcomes=12).check_with(fit)
     with pytest.raises(ValueError, match="outcomes = 13: expected at most the data's test_outcomes = 12"):
         GcdCount(outcomes=13).check_with(fit)
+    with pytest.raises(ValueError, match=r"expected repeated_examples\.eigenvalues, got gcd"):
+        EigenvalueAccuracy().check_with(fit)
+    with pytest.raises(ValueError, match=r"expected repeated_examples\.gcd, got modular_multiplication"):
+        GcdCount().check_with(attrs.evolve(fit, data=ModularMultiplication(**PRODUCTS)))
+    EigenvalueAccuracy().check_with(attrs.evolve(fit, data=Eigenvalues()))
+    GcdCount().check_with(attrs.evolve(fit, data=Digits()))
 
 
 def test_the_baseline_of_base_100(session: Session) -> None:

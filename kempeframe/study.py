@@ -288,8 +288,9 @@ def run_study(
     try:
         if not options.fresh:
             recall(plan, store, collector.results)
-        done = sum(all(cell.key in collector.results for cell in cells) for cells in plan.cells)
-        collector.progress.start(len(plan.trials), done)
+        there = (row for row, cells in enumerate(plan.cells) if all(cell.key in collector.results for cell in cells))
+        collector.advanced.update(there)  # once: a unit that lacks one of its fits computes them all again
+        collector.progress.start(len(plan.trials), len(collector.advanced))
         executor = executor or InProcess()
         units = units_left(plan, store, collector.results, options.fresh, executor.processes)
         queue = Queue(plan, units, collector)

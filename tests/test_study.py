@@ -18,7 +18,7 @@ from kempeframe.cli import main
 from kempeframe.predicted import predicted_table
 from kempeframe.spec import load_spec
 from kempeframe.store import Store
-from kempeframe.study import Options, Study, run_study
+from kempeframe.study import Options, Progress, Study, run_study
 
 HERE = Path(__file__).parent
 SPEC = """
@@ -144,6 +144,24 @@ def test_fits_computed_together_are_computed_whole(spec_file: Path) -> None:
     again = run_study(load_spec(spec_file, [*overrides, "evaluator.weight.offset=1.0"]), store)
     assert type(again.spec.configurations[0].optimizer).sizes == [4]  # type: ignore[union-attr]
     assert column(again, "status") == ["done"] * 4
+
+
+def test_trials_that_are_computed_again_with_others_are_counted_once(spec_file: Path) -> None:
+    class Counting(Progress):
+        done = stored = 0
+
+        def start(self, trials: int, stored: int) -> None:
+            self.stored = stored
+
+        def advance(self, trials: int) -> None:
+            self.done += trials
+
+    overrides = ["optimizer.use='toy_plugin.together'", "data.shift=0.0"]
+    study(spec_file, *overrides, seeds=2)
+    progress = Counting()
+    again = run_study(load_spec(spec_file, overrides), Store(spec_file.parent / "store"), progress=progress)
+    assert type(again.spec.configurations[0].optimizer).sizes == [4]  # type: ignore[union-attr]
+    assert (progress.stored, progress.done) == (2, 2)
 
 
 def test_nested_fits_are_stored_and_shared(spec_file: Path) -> None:

@@ -64,3 +64,12 @@ def assert_holds(message: str, wanted: str) -> None:
         first.startswith(head) and (not line or first == head) and second.strip().startswith(text)
         for first, second in itertools.pairwise(lines)
     ), f"wanted {wanted!r} in:\n{message}"
+
+
+def assert_refused(case: tuple[str, list[str]], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The spec of a case must fail, with a message that holds all that the case wants."""
+    text, wanted = case
+    (folder / "spec.toml").write_text(text, encoding="utf-8")
+    message = refused(folder, capsys)
+    for part in wanted:
+        assert_holds(message, part)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kempeframe import Evaluator, Fit, NoTheory, component, field
 from kempeframe.components import Needs
 from kempeframe_repeated_examples.evaluators import SequenceAccuracy
-from kempeframe_repeated_examples.evaluators_theory import check_modulus
+from kempeframe_repeated_examples.evaluators_theory import check_plateau
 
 if TYPE_CHECKING:
     from kempeframe.components import Measured
@@ -77,7 +77,7 @@ class Staircase(Evaluator):
             raise ValueError(f"measure: expected sequence_accuracy; it gives no {sorted(missing)[0]}")
 
     def check_with(self, fit: Fit) -> None:
-        check_modulus(fit)
+        check_plateau(fit, 1)
 
     @property
     def measured(self) -> Evaluator:

@@ -15,18 +15,17 @@ if TYPE_CHECKING:
     from kempeframe.trial import Fitted
 
 
-def check_modulus(fit: Fit | Fitted) -> int | None:
-    """The modulus of a fit; None where its data has none.
+def check_plateau(fit: Fit, index: int) -> None:
+    """Modular multiplication has the plateau of this index r; other data are not asked.
 
     Raises:
-        ValueError: it is not prime, so there are no plateaus.
+        ValueError: the modulus is not prime, or r does not divide modulus - 1.
     """
-    from kempeframe_repeated_examples.theory import is_prime
+    from kempeframe_repeated_examples.data import ModularMultiplication
+    from kempeframe_repeated_examples.theory import plateau
 
-    modulus: int | None = getattr(fit.data, "modulus", None)
-    if modulus is not None and not is_prime(modulus):
-        raise ValueError(f"modulus = {modulus} is not prime: plateaus are those of a prime")
-    return modulus
+    if isinstance(fit.data, ModularMultiplication):
+        plateau(fit.data.modulus, index)
 
 
 @component
@@ -41,10 +40,8 @@ class ModularPlateau(Evaluator):
 
     index: int = field(1, "r, a divisor of modulus - 1; 0: it knows nothing", ge=0)
 
-    def check_with(self, fit: Fit | Fitted) -> None:
-        modulus = check_modulus(fit)
-        if modulus and self.index and (modulus - 1) % self.index:
-            raise ValueError(f"index = {self.index} is no divisor of modulus - 1 = {modulus - 1}")
+    def check_with(self, fit: Fit) -> None:
+        check_plateau(fit, self.index or 1)
 
     def columns(self) -> Mapping[str, str]:
         return {"accuracy": f"of the plateau of index {self.index}", "cross_entropy": "of that plateau, nats"}
@@ -56,7 +53,6 @@ class ModularPlateau(Evaluator):
         data = fitted.data
         if not isinstance(data, ModularMultiplication):
             raise NoTheory("plateaus are those of repeated_examples.modular_multiplication")
-        self.check_with(fitted)
         levels = staircase(data.modulus, product_distribution(data.modulus, data.minimum, data.maximum))
         level = levels[self.index]
         return {"accuracy": level.accuracy, "cross_entropy": level.cross_entropy}

@@ -282,9 +282,9 @@ def test_theory_refuses_what_it_does_not_cover(evaluator: Any, data: Any, messag
 @pytest.mark.parametrize(
     ("evaluator", "modulus", "message"),
     [
-        (ModularPlateau(), 6, "modulus = 6 is not prime"),
-        (Staircase(), 8, "modulus = 8 is not prime"),
-        (ModularPlateau(index=4), 7, "index = 4 is no divisor of modulus - 1 = 6"),
+        (ModularPlateau(), 6, "modulus = 6: plateaus are those of a prime"),
+        (Staircase(), 8, "modulus = 8: plateaus are those of a prime"),
+        (ModularPlateau(index=4), 7, "index = 4: expected a divisor of modulus - 1 = 6"),
     ],
 )
 def test_plateaus_are_refused_before_anything_runs(evaluator: Any, modulus: int, message: str) -> None:

@@ -57,13 +57,13 @@ def limited_threads(threads: int | None) -> Iterator[None]:
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # for libraries that are loaded later
     torch = sys.modules.get("torch")
     torch_threads = torch.get_num_threads() if torch else None
-    if torch:
-        torch.set_num_threads(threads)
-    with threadpool_limits(threads):
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+    try:
+        with threadpool_limits(threads):  # puts back what it finds, OpenMP's threads too: torch's are set inside
             if torch:
-                torch.set_num_threads(torch_threads)
+                torch.set_num_threads(threads)
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        if torch:
+            torch.set_num_threads(torch_threads)

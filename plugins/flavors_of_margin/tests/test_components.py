@@ -59,7 +59,7 @@ def test_losses_fall_below_the_smallest_float(fit: Fits, cls: Any, loss: Any) ->
 
 
 def test_each_algorithm_finds_the_margin_of_its_norm(fit: Fits) -> None:
-    common: Any = dict(steps=8000, learning_rate=0.05, schedule="power", decay_exponent=0.25)
+    common: Any = dict(steps=3000, learning_rate=0.05, schedule="power", decay_exponent=0.25)
     optimizers = {
         "l_1": CoordinateDescent(**common),
         "l_2": NormalizedGradientDescent(**common),

@@ -73,7 +73,7 @@ def test_long_pgd_comes_to_it_and_not_beyond(norm: Any, outputs: int, box: tuple
     model, of = linear(outputs), batch(outputs)
     targets, ball = cast(Tensor, of.targets), {"norm": norm, "epsilon": RADII[norm]}
     exact = margins(model, attacked(LinearAttack(**ball), model, of, box), targets)
-    pgd = Pgd(steps=300, loss="margin", restarts=5, early_stop=False, **ball)
+    pgd = Pgd(steps=150, loss="margin", restarts=4, early_stop=False, **ball)
     searched = margins(model, attacked(pgd, model, of, box), targets)
     assert (searched <= exact + 1e-9).all()
     # With several wrong classes an ascent may end at another one's maximum.

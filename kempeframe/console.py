@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from kempeframe.intervals import ALPHA
 from kempeframe.only import command_for
 from kempeframe.study import Failure, Progress
 
@@ -145,15 +146,21 @@ def remarks_on(verdict: Verdict) -> list[str]:
 
 
 def interval_text(part: Part) -> str:
-    """`-0.0074 in [-0.0104, -0.0044]`."""
+    """`-0.0074 in [-0.0104, -0.0044]`; where no interval is known, what is."""
     interval = part.interval
     if interval.low == interval.high:
         return f"{interval.estimate:.4g} ({interval.method})"
+    if interval.by_ranks:
+        return interval.method
+    if not math.isfinite(interval.low) and not math.isfinite(interval.high):
+        return "no estimate" if math.isnan(interval.estimate) else f"{interval.estimate:.4g}, no interval"
     return f"{interval.estimate:.4g} in [{interval.low:.4g}, {interval.high:.4g}]"
 
 
 def region_text(part: Part) -> str:
     """`> -0.05`, `0.9 to 1.1`."""
+    if part.interval.by_ranks:
+        return f"earlier, p <= {ALPHA:g}"
     low, high = part.region.low, part.region.high
     if math.isinf(low):
         return f"< {high + 0.0:g}"

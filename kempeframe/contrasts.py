@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from kempeframe import intervals, locations
-from kempeframe.intervals import Interval, Region
+from kempeframe.intervals import LOG_RANK, Interval, Region
 from kempeframe.table import Table
 
 EXACT = "exact"  # the method of an interval of theory
@@ -73,13 +73,15 @@ class Contrast:
 
 
 def _censored(first: np.ndarray, second: np.ndarray) -> tuple[Interval, Literal["holds", "fails", "undecided"]]:
-    """The log-rank decision that first is earlier; the interval only carries what a reader is shown."""
+    """The log-rank decision that first is earlier; the interval only carries what a reader is shown.
+
+    Its estimate is the share of pairs with the first later, less that with the first earlier: below 0 is wanted.
+    """
     order = locations.censored_order(first, second)
-    method = f"log-rank, p = {order.p_earlier:.2g} for earlier, {order.p_later:.2g} for later"
-    interval = Interval(order.estimate, -math.inf, math.inf, order.n, method, order.reason)
-    if order.reason:
-        return interval, "undecided"
-    return interval, "holds" if order.p_earlier <= 0.025 else "fails" if order.p_later <= 0.025 else "undecided"
+    earlier, later = int((first < second).sum()), int((first > second).sum())
+    p = f"p = {order.p_earlier:.2g}" if earlier >= later else f"p = {order.p_later:.2g} for later"
+    method = f"{earlier} of {order.n} pairs earlier, {later} later ({LOG_RANK}, {'undecidable' if order.reason else p})"
+    return Interval(-order.estimate, -math.inf, math.inf, order.n, method, order.reason), order.verdict
 
 
 def exact_interval(value: float, n: int, otherwise: str) -> Interval:

@@ -22,6 +22,7 @@ Array = npt.NDArray[np.float64]
 Verdict = Literal["holds", "fails", "undecided"]
 
 ALPHA = 0.025  # the error of one limit
+LOG_RANK = "log-rank"  # in the method of an order of steps that some seeds never reach
 MIN_SEEDS = 3
 ROUNDING = 1e-12  # a spread this small, relative to the values, is that of floating point and not of seeds
 DEGREES = 0.75  # of the n - 1 degrees of freedom; see t_limits
@@ -46,6 +47,11 @@ class Interval:
     reason: str = ""
     least: float = -math.inf  # the range of what is estimated: 0 and 1 for a proportion
     most: float = math.inf
+
+    @property
+    def by_ranks(self) -> bool:
+        """Whether p-values decide, and there is no interval: of steps that some seeds never reach."""
+        return LOG_RANK in self.method
 
 
 @attrs.frozen

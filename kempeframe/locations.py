@@ -26,7 +26,6 @@ Mask = npt.NDArray[np.bool_]
 
 CROSSING = "points not excluded by t over seeds"
 CROSSING_OF_RATES = "points not excluded by Clopper-Pearson"
-LOG_RANK = "log-rank, permuted within pairs"
 
 EXACT_PAIRS = 30  # 2^30 permutations, counted by halves of 2^15
 PERMUTATIONS = 99_999
@@ -150,7 +149,6 @@ class Order:
     p_earlier: float  # small: the first comes earlier
     p_later: float
     n: int
-    method: str = LOG_RANK
     reason: str = ""
 
     @property

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kempeframe import __version__
+from kempeframe.console import interval_text, region_text
 from kempeframe.problems import Problem, SpecError
 from kempeframe.report_comparing import claim_rows, environment_differences, picture_rows, spec_differences
-from kempeframe.report_drawing import measured_text, wanted_text
 from kempeframe.report_reading import RunRecord, Unreadable, read_run
 from kempeframe.report_table import script_json
 from kempeframe.report_view import FAILURES, SYMBOLS, PictureView, RunView, labels_of
@@ -73,8 +73,8 @@ def render(records: Sequence[RunRecord]) -> str:
     several = len(views) > 1
     environment.globals.update(
         symbols=SYMBOLS,
-        measured_text=measured_text,
-        wanted_text=wanted_text,
+        interval_text=interval_text,
+        region_text=region_text,
         json=lambda value: Markup(script_json(value)),
         highlighted=lambda text: Markup(highlighted(text)),
         picture_view=PictureView,

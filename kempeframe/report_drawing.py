@@ -74,8 +74,8 @@ class Graphic:
 
 
 def graphic(part: Part, scale: Scale | None) -> Graphic | None:
-    """The places of a part's interval, estimate and region on an axis."""
-    if scale is None:
+    """The places of a part's interval, estimate and region on an axis; None where p-values decide."""
+    if scale is None or part.interval.by_ranks:
         return None
     interval, region = part.interval, part.region
     left, right = scale.at(region.low), scale.at(region.high)
@@ -92,7 +92,7 @@ def graphic(part: Part, scale: Scale | None) -> Graphic | None:
         open_left=known and math.isinf(interval.low),
         open_right=known and math.isinf(interval.high),
         logarithmic=scale.logarithmic,
-        description=f"{measured_text(part)}; wanted {wanted_text(part)}",
+        description=f"{interval_text(part)}; wanted {region_text(part)}",
     )
 
 
@@ -107,18 +107,3 @@ def _label(x: float, text: str) -> Label:
     half = 3.4 * len(text)
     anchor = "start" if x - half < 0 else "end" if x + half > WIDTH else "middle"
     return Label(round(x, 1), text, anchor)
-
-
-def measured_text(part: Part) -> str:
-    """`-1.006 in [-1.007, -1.005]`; where no interval is known it says so."""
-    interval = part.interval
-    if math.isnan(interval.estimate) and not math.isfinite(interval.low) and not math.isfinite(interval.high):
-        return "no estimate"
-    if not math.isfinite(interval.low) and not math.isfinite(interval.high) and interval.low != interval.high:
-        return f"{interval.estimate:.4g}, no interval"
-    return interval_text(part)
-
-
-def wanted_text(part: Part) -> str:
-    """`> -0.05`, `0.9 to 1.1`."""
-    return region_text(part)

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kempeframe.claims import Claim, Verdict, decide_claim
+from kempeframe.console import remarks_on
 from kempeframe.registry import Registry
+from kempeframe.report_drawing import graphic, scale_of
 from kempeframe.structure import Context, structure
 from kempeframe.table import Table
 from tests.claim_tables import KINDS, claim, table
@@ -88,6 +90,22 @@ def test_few_seeds_and_no_spread_are_undecided() -> None:
     made = claim(threshold={"of": "y"}, above=0.0)
     assert verdict(made, table(np.array([[5.0, 6.0]]))).decision == "undecided"
     assert verdict(made, table(np.full((1, 10), 5.0))).decision == "undecided"
+
+
+def test_an_order_of_steps_never_reached_is_told_by_pairs_and_p_values() -> None:
+    """Not by an interval: there is none, and `1 in [-inf, inf], wanted < 0` would seem to contradict `holds`."""
+    made = claim(order={"of": "y", "lower": {"x": 0}, "higher": {"x": 1}})
+    early, never = [10.0, 20, 30, 40, 50, 60], [math.inf] * 6
+    for steps, decision, found in (
+        ([early, never], "holds", "6 of 6 pairs earlier, 0 later (log-rank, p = 0.016)"),
+        ([never, early], "fails", "0 of 6 pairs earlier, 6 later (log-rank, p = 0.016 for later)"),
+        ([early[:5], never[:5]], "undecided", "5 of 5 pairs earlier, 0 later (log-rank, undecidable)"),
+    ):
+        decided = decide_claim(made, table(np.array(steps)))
+        (part,) = decided.parts
+        assert decided.decision == decision
+        assert remarks_on(decided)[0] == f"{found}; wanted earlier, p <= 0.025, {len(steps[0])} seeds"
+        assert graphic(part, scale_of([part], "order")) is None, "no axis, where there is no interval"
 
 
 def test_exact_theory_needs_no_spread() -> None:

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 
 from kempeframe.claims import Part
 from kempeframe.cli import main
+from kempeframe.console import interval_text
 from kempeframe.intervals import Interval, Region
 from kempeframe.report import PAGE, highlighted, read_runs, render
-from kempeframe.report_drawing import WIDTH, graphic, measured_text, scale_of
+from kempeframe.report_drawing import WIDTH, graphic, scale_of
 from kempeframe.report_table import predicted_data, results_data, script_json
 from kempeframe.report_view import paper_link
 from tests.report_pages import HOSTILE, Page, decoded, page_of, same
@@ -306,7 +307,7 @@ def test_intervals_that_are_not_finite_are_drawn_as_far_as_they_go(values: tuple
         assert drawing is not None
         assert (drawing.estimate is None) == (not math.isfinite(values[0]))
         assert drawing.open_right == (values[2] == math.inf) and drawing.open_left == (values[1] == -math.inf)
-        assert "nan in" not in drawing.description and measured_text(one)
+        assert "nan in" not in drawing.description and interval_text(one)
 
 
 def test_a_region_without_an_edge_reaches_the_end() -> None:

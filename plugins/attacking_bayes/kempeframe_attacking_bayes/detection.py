@@ -21,6 +21,7 @@ from kempeframe.trial import Fitted
 from kempeframe_attacking_bayes import theory_detection as theory
 from kempeframe_attacking_bayes.stacked import StackedNetwork, stacked
 from kempeframe_attacking_bayes.theory_predictive import epistemic_uncertainty, total_uncertainty
+from kempeframe_attacking_bayes.views import refuse_constant
 
 if TYPE_CHECKING:
     from kempeframe_attacking_bayes.attacks import UncertaintyAttack
@@ -104,9 +105,7 @@ def detect_shift(attack: UncertaintyAttack, fitted: Fitted, run: Run, limit: int
             found.append(uncertainty_of(network, inputs, attack.uncertainty))
         return torch.cat(found).cpu().numpy()
 
-    single = attack.uncertainty == "epistemic" and network.samples_held == 1
-    if single:
-        raise CannotGive("epistemic uncertainty of a single network is 0 everywhere: there is nothing to attack")
+    refuse_constant(attack.uncertainty, network.samples_held)
     own, other = uncertainties("test", None), uncertainties("ood", None)
     raised, lowered = uncertainties("test", "raise"), uncertainties("ood", "lower")
     return {

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kempeframe.runs import Run
 from kempeframe.task import Batch
-from kempeframe_attacking_bayes.views import SideBySide
+from kempeframe_attacking_bayes.views import SideBySide, refuse_constant
 
 if TYPE_CHECKING:
     from kempeframe_attacking_bayes.attacks import PgdPlus, UncertaintyAttack
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def break_then_lower(attack: PgdPlus, network: nn.Module, batch: Batch, region: Region, run: Run) -> Found:
     """Stage 1 on the mean predictive, stage 2 on the uncertainty of what it broke."""
     assert isinstance(network, SideBySide)
+    refuse_constant(attack.uncertainty, network.stack.samples_held)
     names = ("norm", "epsilon", "steps", "step_size", "random_start")
     first = Pgd(**{name: getattr(attack, name) for name in names}, loss="margin", early_stop=False)
     found = climb_from_all_starts(first, network.stack, batch, region, run)

@@ -42,16 +42,25 @@ def predictive(outputs: Tensor) -> Tensor:
     return log_mean_softmax(outputs.transpose(0, 1))
 
 
+def refuse_constant(kind: str, samples: int) -> None:
+    """Before an attack, so that it does not depend on whether an input gets as far as being asked for it.
+
+    Raises:
+        CannotGive: "epistemic", of one sample: it is 0 everywhere.
+    """
+    if kind == "epistemic" and samples == 1:
+        raise CannotGive("epistemic uncertainty of a single network is 0 everywhere: there is nothing to attack")
+
+
 def uncertainty(outputs: Tensor, kind: str) -> Tensor:
     """ "total" or "epistemic", (n,), from all samples' logits (n, S, classes).
 
     Raises:
         CannotGive: epistemic, of one sample: it is 0 everywhere.
     """
+    refuse_constant(kind, outputs.shape[1])
     if kind == "total":
         return total_uncertainty(predictive(outputs))
-    if outputs.shape[1] == 1:
-        raise CannotGive("epistemic uncertainty of a single network is 0 everywhere: there is nothing to attack")
     return epistemic_uncertainty(outputs.transpose(0, 1))
 
 

@@ -133,7 +133,10 @@ def test_bad_batches_are_refused(posterior: Stack, batch: Data, box_task: Task, 
 def test_a_single_network_has_no_epistemic_uncertainty_to_attack(
     attack: Attack, batch: Data, box_task: Task, run: Run
 ) -> None:
+    """Whether or not one of its inputs can be broken."""
     network = nn.Linear(6, 4, dtype=F64)
+    network.weight.data *= 1e-3
+    network.bias.data = torch.arange(4, dtype=F64)
     with pytest.raises(CannotGive, match="epistemic uncertainty of a single network is 0 everywhere"):
         attacked(attack, network, batch(30, network), box_task, run)
 
